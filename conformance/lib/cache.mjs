@@ -1,0 +1,132 @@
+// Starting and stopping the cache under test.
+
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { readyPath } from './origin.mjs'
+
+const root = fileURLToPath(new URL('../..', import.meta.url))
+const startWithin = 30_000 // milliseconds
+const stopWithin = 5_000
+
+// Peers by the name that bench/up knows them by.
+export const peers = {
+  apache: { title: 'Apache httpd', package: 'apache2' },
+  ats: { title: 'Apache Traffic Server', package: 'trafficserver' },
+  haproxy: { title: 'HAProxy', package: 'haproxy' },
+  nginx: { title: 'nginx', package: 'nginx' },
+  squid: { title: 'Squid', package: 'squid' },
+  varnish: { title: 'Varnish', package: 'varnish' }
+}
+
+// buildLarder compiles the daemon of this checkout into a folder that goes
+// when the process does.
+export function buildLarder () {
+  const dir = mkdtempSync(join(tmpdir(), 'larder-conformance-'))
+  process.on('exit', () => rmSync(dir, { recursive: true, force: true }))
+  const program = join(dir, 'larder')
+  execFileSync('go', ['build', '-o', program, './cmd/larder'], { cwd: root, stdio: 'inherit' })
+  return {
+    title: 'Larder',
+    command: (origin, port, settings) => [
+      program, 'serve', `http://127.0.0.1:${origin}`, '--listen', `127.0.0.1:${port}`,
+      ...settings.flatMap(setting => ['--set', setting])
+    ]
+  }
+}
+
+// peer describes an installed peer, or gives undefined if it is not installed.
+export function peer (name) {
+  const { title, package: debian } = peers[name]
+  const up = join(root, 'bench', 'up')
+  let version
+  try {
+    execFileSync(up, [name, '0', '0'], { env: { ...process.env, UP_CHECK: '1' }, stdio: 'ignore' })
+    version = execFileSync('dpkg-query', ['-W', '-f', '${Version}', debian], { encoding: 'utf8' })
+  } catch {
+    return undefined
+  }
+  return { title, version, command: (origin, port) => [up, name, `${origin}`, `${port}`, 'conformance'] }
+}
+
+// start runs command(origin, port) and waits until it forwards to the origin.
+// The promise `died` rejects if the program ends before it is stopped.
+export async function start (command, origin, { log }) {
+  const port = await freePort()
+  const url = `http://127.0.0.1:${port}`
+  const child = spawn('sh', ['-c', leash, 'sh', ...command(origin, port)],
+    { detached: true, stdio: ['pipe', 'pipe', 'pipe'] })
+
+  let output = ''
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding('utf8').on('data', text => {
+      output = (output + text).slice(-4096)
+      if (log) process.stderr.write(text)
+    })
+  }
+
+  let stopping = false
+  const exited = once(child, 'exit')
+  const died = exited.then(([code, signal]) => {
+    if (!stopping) throw new Error(`the cache ended by itself (${signal ?? `exit code ${code}`})\n${output}`)
+  })
+  died.catch(() => {}) // it may die while nobody waits for it
+
+  const stop = async () => {
+    stopping = true
+    child.stdin.destroy()
+    const kill = setTimeout(() => killGroup(child.pid), stopWithin)
+    await exited
+    clearTimeout(kill)
+  }
+  try {
+    await Promise.race([ready(url), died])
+  } catch (error) {
+    await stop()
+    throw error
+  }
+  return { url, died, stop }
+}
+
+// leash stops the command and its children when our end of the pipe is closed:
+// by us, or by the system should we be killed.
+const leash = 'exec 3<&0; (cat <&3 >/dev/null; kill -TERM 0) & exec "$@" </dev/null 3<&-'
+
+function killGroup (leader) {
+  try {
+    process.kill(-leader, 'SIGKILL')
+  } catch (error) {
+    if (error.code !== 'ESRCH') throw error
+  }
+}
+
+// ready asks url until the origin's own answer comes through.
+export async function ready (url) {
+  const deadline = Date.now() + startWithin
+  let last
+  while (Date.now() < deadline) {
+    try {
+      const response = await fetch(url + readyPath, { signal: AbortSignal.timeout(1000) })
+      if (response.status === 204) return
+      last = `status ${response.status}`
+    } catch (error) {
+      last = error.cause?.message ?? error.message
+    }
+    await delay(25)
+  }
+  throw new Error(`${url} does not forward to the origin: ${last}`)
+}
+
+async function freePort () {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address()
+  server.close()
+  await once(server, 'close')
+  return port
+}

@@ -1,0 +1,125 @@
+// Writes docs/conformance.md from the recorded results.
+
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { peers } from './cache.mjs'
+import { readRecord, totals } from './record.mjs'
+import { refused } from './refused.mjs'
+import { kindOf, kinds, nameOf, passed, suiteVersion } from './suite.mjs'
+
+const page = new URL('../../docs/conformance.md', import.meta.url)
+const begin = '<!-- requirements:begin -->'
+const end = '<!-- requirements:end -->'
+
+export function writeDocs () {
+  const larder = readRecord('larder')
+  if (!larder) throw new Error('results/larder.json is missing: run node run.mjs --update')
+  const surrogate = readRecord('larder-surrogate')
+  if (!surrogate) throw new Error('results/larder-surrogate.json is missing: run node run.mjs --surrogate --update')
+  const others = Object.keys(peers).map(readRecord).filter(Boolean)
+  others.sort((a, b) => requiredPassed(b) - requiredPassed(a))
+  checkReasons([larder, surrogate])
+  writeFileSync(page, render(larder, surrogate, others, requirements()))
+}
+
+const requiredPassed = record => totals(record.results).required.passed
+
+// Each failure has its reason, and each reason its failure: a sentence left
+// from a test that passes by now would be as untrue as a missing one.
+function checkReasons (records) {
+  const failing = new Set(records.flatMap(record => notPassed(record)))
+  const missing = [...failing].filter(id => !(id in refused))
+  const stale = Object.keys(refused).filter(id => !failing.has(id))
+  if (missing.length > 0) throw new Error(`refused.json has no reason for: ${missing.join(', ')}`)
+  if (stale.length > 0) throw new Error(`refused.json has a reason for tests that pass: ${stale.join(', ')}`)
+}
+
+const notPassed = ({ results }) => Object.keys(results)
+  .filter(id => kindOf(id) !== 'check' && !passed(results[id]))
+
+// Another tool writes between the marks; what it wrote is kept.
+function requirements () {
+  if (!existsSync(page)) return '\n'
+  const text = readFileSync(page, 'utf8')
+  const from = text.indexOf(begin)
+  const to = text.indexOf(end)
+  if (from < 0 || to < from) throw new Error(`docs/conformance.md has lost its marks ${begin} and ${end}`)
+  return text.slice(from + begin.length, to)
+}
+
+const row = cells => `| ${cells.map(cell => `${cell}`.replaceAll('|', '\\|')).join(' | ')} |`
+const table = (head, rows) => [row(head), row(head.map(() => '---')), ...rows.map(row)].join('\n')
+const share = ({ passed, all }) => `${passed} of ${all}`
+
+function totalsTable (records) {
+  return table(['', ...kinds.map(kind => (kind === 'check' ? 'check answered yes' : kind))],
+    records.map(record => {
+      const sums = totals(record.results)
+      return [productOf(record), ...kinds.map(kind => share(sums[kind]))]
+    }))
+}
+
+const productOf = ({ title, version }) => (version ? `${title} ${version}` : `**${title}**`)
+
+const failuresTable = (record, others) => table(
+  ['test', 'kind', 'result', 'why', ...(others.length > 0 ? ['passed by'] : [])],
+  notPassed(record).map(id => [
+    `\`${id}\``, kindOf(id), record.results[id], refused[id],
+    ...(others.length > 0 ? [others.filter(({ results }) => passed(results[id])).map(o => o.title).join(', ') || 'none'] : [])
+  ]))
+
+const checksTable = record => table(['question', 'test', 'answer'], Object.keys(record.results)
+  .filter(id => kindOf(id) === 'check')
+  .map(id => [nameOf(id), `\`${id}\``, record.results[id]]))
+
+const section = (condition, ...parts) => (condition ? `\n${parts.join('\n\n')}\n` : '')
+
+function render (larder, surrogate, others, kept) {
+  return `# Conformance
+
+\`\`\`sh
+cd conformance && npm ci --ignore-scripts && node run.mjs
+\`\`\`
+
+This builds Larder, runs the public [HTTP cache test-suite](https://cache-tests.fyi) (${suiteVersion}, pinned by a lock
+file) against \`larder serve\` with default settings, and fails if a test that passed no longer does. CI runs it on every
+change. \`node run.mjs --help\` tells how to run one test, another cache, or to record new results; this page is written
+by \`node run.mjs --update\`.
+
+The suite's authors say themselves that passing everything means nothing: where a test asks for what the RFCs forbid, or
+for what is not safe, Larder fails it on purpose and says why below. Tests for browsers only are left out, as they are
+by the suite's own client.
+
+## Totals
+
+${totalsTable([larder, ...others])}
+
+The suite's *required* tests follow from a requirement of the specifications, *optimal* ones make a cache more useful, and
+a *check* only asks how a cache behaves: neither answer is better. A test that could not be judged counts as not passed:
+*setup* (the exchange did not come as far as the question), *retry* (the origin was asked twice) and *dependency*
+(a test that this one builds upon did not pass). The peers are Debian's packages, run in the same way, with the settings
+in [bench/up](../bench/up). Larder's results are of ${larder.date}${others.length > 0 ? `, the peers' of ${dates(others)}` : ''}.
+
+## Tests that do not pass
+
+${failuresTable(larder, others)}
+
+## Answers to the checks
+
+${checksTable(larder)}
+
+## Surrogate-Control
+
+The suite keeps its tests of the \`Surrogate-Control\` field apart from the others, and Larder heeds that field only if told to.
+With \`${surrogate.settings.join(' ')}\` (\`node run.mjs --surrogate\`):
+
+${totalsTable([surrogate])}
+${section(notPassed(surrogate).length > 0, failuresTable(surrogate, []))}
+${checksTable(surrogate)}
+
+## Requirements
+
+${begin}${kept}${end}
+`
+}
+
+const dates = records => [...new Set(records.map(({ date }) => date))].sort().join(', ')

@@ -1,0 +1,8 @@
+module github.com/larderhq/larder
+
+go 1.26
+
+require (
+	github.com/dunglas/httpsfv v1.1.2
+	go.uber.org/goleak v1.3.0
+)

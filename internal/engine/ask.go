@@ -1,0 +1,258 @@
+package engine
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/larderhq/larder/internal/flight"
+	"github.com/larderhq/larder/internal/rules"
+)
+
+// refresh validates what is being served stale: in the background, once at a
+// time, and not again too soon after a failure (RFC 5861 §3).
+func (x *exchange) refresh() {
+	if x.e.backoff.has(x.key, x.steady) {
+		return
+	}
+	d := rules.Decision{Action: rules.Fetch, Forward: rules.Stale}
+	if x.chosen().Validator() {
+		d.Action = rules.Validate
+	}
+	f, leader := x.e.flights.Join(x.key, x.lane(&d))
+	if !leader {
+		return
+	}
+	j := x.job(f, &d)
+	j.background = true
+	x.e.fly(x.e.ctx, j)
+}
+
+// ask goes to the origin, or waits for one who does. It returns false if the
+// request has to go round once more.
+func (x *exchange) ask(d *rules.Decision) bool {
+	ctx := x.r.Context()
+	f, leader := x.join(d)
+	var interim chan interimResponse
+	if leader {
+		j := x.job(f, d)
+		interim = j.interim
+		// A shared fetch outlives its client: others wait for it, and so does
+		// the store. What is for one client alone ends with that client.
+		fetching := context.WithoutCancel(ctx)
+		if !f.Shared() {
+			fetching = ctx
+		}
+		x.e.fly(fetching, j)
+	}
+	var timeout <-chan time.Time
+	if wait := x.patience(leader); wait > 0 {
+		t := time.NewTimer(wait)
+		defer t.Stop()
+		timeout = t.C
+	}
+	for {
+		select {
+		case m := <-interim:
+			x.inform(m)
+		case <-f.Landed():
+			for len(interim) > 0 {
+				x.inform(<-interim)
+			}
+			if leader {
+				return x.land(f.Result(), d)
+			}
+			return x.share(f.Result())
+		case <-timeout:
+			if leader {
+				x.abandon(f)
+				return x.deliverStale("revalidate-timeout (RFC 9111 4.2.4)")
+			}
+			x.alone = true
+			return false
+		case <-ctx.Done():
+			if leader {
+				x.abandon(f)
+			}
+			x.abort(ctx.Err())
+		}
+	}
+}
+
+// join finds the flight to wait for, or begins one.
+func (x *exchange) join(d *rules.Decision) (f *flight.Flight[*landing], leader bool) {
+	if !x.mayWait(d) {
+		return x.e.flights.Alone(x.key), true
+	}
+	lane := x.lane(d)
+	if x.mayLead() {
+		return x.e.flights.Join(x.key, lane)
+	}
+	if f := x.e.flights.Active(x.key, x.req.Variant(x.vary)); f != nil {
+		return f, false
+	}
+	if x.req.Ranged() && !x.req.Conditional() {
+		return x.e.flights.Join(x.key, lane)
+	}
+	return x.e.flights.Alone(x.key), true
+}
+
+// mayWait tells whether the answer to another's request may do for this one.
+func (x *exchange) mayWait(d *rules.Decision) bool {
+	if x.alone || x.e.Terms.NoCollapse || x.r.Method != http.MethodGet || x.req.Authorized() ||
+		x.req.GuardsState() || d.Forward == rules.ByClient {
+		return false
+	}
+	if x.e.Terms.HeedsSafe() && x.req.Directives.NoStore {
+		return false
+	}
+	if k := x.chosen(); k != nil && (k.Policy.NoCache || k.Lifetime == 0) {
+		return false // each use needs a validation of its own
+	}
+	return !x.e.uncacheable.has(x.key, x.steady)
+}
+
+// mayLead tells whether the request that goes out is the same for all who may
+// wait for it: our own, or one without conditions and ranges.
+func (x *exchange) mayLead() bool {
+	return x.chosen() != nil || !x.req.Ranged() && (!x.req.Conditional() || x.e.Terms.FillConditionals)
+}
+
+// lane names those requests for the key that may share one answer. What varies
+// is learnt from what is stored, or from a response that was not for us.
+func (x *exchange) lane(d *rules.Decision) string {
+	if len(x.vary) == 0 && len(x.kept) > 0 {
+		x.vary = x.kept[0].Vary
+	}
+	lane := x.req.Variant(x.vary)
+	if x.forwardsRange(d) {
+		for _, name := range []string{"Range", "If-Range"} {
+			for _, line := range x.req.Header[name] {
+				lane += "\x00" + line
+			}
+		}
+	}
+	return lane
+}
+
+// forwardsRange tells whether the client's Range goes along: only where nothing
+// is validated (RFC 9111 §4.3.2).
+func (x *exchange) forwardsRange(d *rules.Decision) bool {
+	return x.req.Ranged() && d.Action != rules.Validate
+}
+
+// patience is how long to wait for a flight; 0 is as long as it takes.
+func (x *exchange) patience(leader bool) time.Duration {
+	if !leader {
+		return x.e.Terms.CollapseWait()
+	}
+	if x.staleAllowed(rules.Failure{Unreachable: true}).Store {
+		return x.e.Terms.RevalidateTimeout
+	}
+	return 0
+}
+
+// abandon leaves a flight that we lead: nobody else would end the body that is
+// meant for us alone.
+func (x *exchange) abandon(f *flight.Flight[*landing]) {
+	x.e.background.Go(func() {
+		<-f.Landed()
+		f.Result().discard()
+	})
+}
+
+// staleAllowed tells whether what is stored may stand in for the origin.
+func (x *exchange) staleAllowed(failure rules.Failure) rules.Verdict {
+	k := x.chosen()
+	if k == nil || x.req.GuardsState() || x.unconditional || x.whole == nil && !x.req.Ranged() {
+		return rules.Verdict{}
+	}
+	steady, _ := x.e.Clock()
+	return rules.AfterError(&x.req, k.Stored, failure, &x.e.Terms, steady)
+}
+
+// deliverStale answers with what is stored although the origin was asked. It
+// returns false if that has gone.
+func (x *exchange) deliverStale(why string) bool {
+	k := x.chosen()
+	steady, _ := x.e.Clock()
+	age := k.Age(steady)
+	x.event.Why, x.event.HasTTL, x.event.TTL = why, true, seconds(k.Lifetime-age)
+	return x.deliverKept(k, k.reply, seconds(age))
+}
+
+// land makes an answer of what our own fetch came to.
+func (x *exchange) land(l *landing, d *rules.Decision) bool {
+	x.event.ForwardStatus = l.status
+	if l.failure() {
+		if v := x.staleAllowed(l.asFailure()); v.Store {
+			l.discard()
+			return x.deliverStale(v.Why)
+		}
+	}
+	switch {
+	case l.fault != nil:
+		x.fault(l.fault)
+	case l.refreshed != nil:
+		x.event.Why = l.why
+		if !x.deliverKept(l.refreshed, x.e.validated(l.refreshed), -1) {
+			x.unconditional = true
+			return false
+		}
+	case l.body != nil:
+		x.event.Stored = true
+		return x.deliverSpool(l, d)
+	default:
+		x.event.Why = l.why
+		x.deliverOrigin(l)
+	}
+	return true
+}
+
+// share makes an answer of what another's fetch came to, if it may.
+func (x *exchange) share(l *landing) bool {
+	if l.failure() {
+		if v := x.staleAllowed(l.asFailure()); v.Store {
+			x.event.ForwardStatus = l.status
+			return x.deliverStale(v.Why)
+		}
+	}
+	switch {
+	case l.fault != nil:
+		if x.failures++; x.failures < 2 {
+			return false // one of us takes over
+		}
+		x.event.Collapsed = true
+		x.fault(l.fault)
+		return true
+	case l.refreshed != nil:
+		return false
+	case l.res != nil && !l.res.Matches(&x.req, &x.e.Terms):
+		x.alone = len(x.vary) > 0 && len(x.vary) == len(l.res.Vary)
+		x.vary = l.res.Vary
+		return false
+	case l.body == nil || !rules.Shareable(&x.req, l.res, &x.e.Terms):
+		x.alone = true
+		return false
+	}
+	x.event.ForwardStatus, x.event.Collapsed = l.status, true
+	if x.deliverSpool(l, nil) {
+		return true
+	}
+	x.event.Collapsed = false
+	x.alone = true
+	return false
+}
+
+// inform passes an interim response on (RFC 9110 §15.2), but never to HTTP/1.0.
+func (x *exchange) inform(m interimResponse) {
+	if !x.r.ProtoAtLeast(1, 1) {
+		return
+	}
+	h := x.w.Header()
+	for name, lines := range m.header {
+		h[name] = lines
+	}
+	x.w.WriteHeader(m.status)
+	clear(h)
+}

@@ -1,0 +1,147 @@
+// Package engine moves one request along the way: look up, select, decide,
+// serve, validate, fetch. What to do is decided in package rules; here it is
+// done.
+package engine
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/larderhq/larder/internal/flight"
+	"github.com/larderhq/larder/internal/observe"
+	"github.com/larderhq/larder/internal/rules"
+	"github.com/larderhq/larder/store"
+)
+
+// Config is what an Engine is made of. It must not change afterwards.
+type Config struct {
+	// Store keeps the responses. The Engine does not close it.
+	Store store.Store
+
+	// Forward asks the origin.
+	Forward http.RoundTripper
+
+	// Terms are the operator's choices; the zero value follows the standards.
+	Terms rules.Terms
+
+	// Site keeps the keys of one site apart from those of another in the same
+	// store.
+	Site string
+
+	// Name identifies us in Cache-Status and Proxy-Status. Empty means
+	// "larder".
+	Name string
+
+	// Pseudonym is who we are in Via. A request that has it already went round
+	// in a circle, so it must differ from that of every other cache on the
+	// way. Empty: no Via is added, and no loop is seen by it.
+	Pseudonym string
+
+	// LoopID is our name in CDN-Loop (RFC 8586). Empty: none is added.
+	LoopID string
+
+	// LoopLimit is how often a request may have passed here before.
+	LoopLimit int
+
+	// ViaResponse adds Via to responses as well.
+	ViaResponse bool
+
+	// Forwarded says how the origin is told of the client.
+	Forwarded ForwardedMode
+
+	// Trusts tells whether the fields by which a peer speaks for others
+	// (Forwarded, X-Forwarded-*) are believed, given its address as host:port.
+	// Nil trusts nobody.
+	Trusts func(peer string) bool
+
+	// Upgrades are the protocols of Upgrade that are tunnelled, in lower case.
+	Upgrades []string
+
+	// Explain adds the key and the reason to Cache-Status. They tell a client
+	// how the site is built.
+	Explain bool
+
+	// Sink is told of every request; nil tells nobody.
+	Sink observe.Sink
+
+	// Clock is the time; nil is the machine's.
+	Clock Clock
+}
+
+// ForwardedMode says how the origin is told of the client.
+type ForwardedMode uint8
+
+const (
+	// ForwardNothing tells the origin nothing.
+	ForwardNothing ForwardedMode = iota
+	// ForwardStandard writes Forwarded (RFC 7239).
+	ForwardStandard
+	// ForwardX writes X-Forwarded-For, -Host and -Proto.
+	ForwardX
+)
+
+// A Clock tells the time twice: on a clock that runs evenly and is never set,
+// and on the wall, to compare with the origin's.
+type Clock func() (steady, wall time.Time)
+
+// SystemClock is the machine's clock. Its steady time began as the wall's and
+// goes on by the monotonic clock, so that setting the wall clock neither ages
+// nor revives anything (RFC 9111 §4.2.3).
+func SystemClock() Clock {
+	start := time.Now()
+	return func() (steady, wall time.Time) {
+		now := time.Now()
+		return start.Add(now.Sub(start)).Round(0), now
+	}
+}
+
+// An Engine serves requests from a store and an origin. It is an http.Handler
+// for any number of goroutines.
+type Engine struct {
+	Config
+	heads       heads
+	flights     flight.Group[*landing]
+	uncacheable marks
+	backoff     marks
+	exchanges   sync.Pool
+
+	// background holds the fetches that no client waits for.
+	background     sync.WaitGroup
+	ctx            context.Context
+	stopBackground context.CancelFunc
+}
+
+// New makes an Engine. Close ends what it began.
+func New(c Config) *Engine {
+	if c.Name == "" {
+		c.Name = "larder"
+	}
+	if c.Clock == nil {
+		c.Clock = SystemClock()
+	}
+	e := &Engine{Config: c}
+	e.uncacheable.seed()
+	e.backoff.seed()
+	e.exchanges.New = func() any { return new(exchange) }
+	e.ctx, e.stopBackground = context.WithCancel(context.Background())
+	return e
+}
+
+// Close ends the fetches that no client waits for, and waits for them. The
+// caller has stopped sending requests.
+func (e *Engine) Close() {
+	e.stopBackground()
+	e.background.Wait()
+}
+
+// ServeHTTP answers one request. It panics with http.ErrAbortHandler when an
+// answer that was begun cannot be finished, so that the client sees a broken
+// transfer and not a short one.
+func (e *Engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := e.exchanges.Get().(*exchange)
+	x.begin(e, w, r)
+	defer x.end()
+	x.serve()
+}

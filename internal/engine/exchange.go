@@ -1,0 +1,359 @@
+package engine
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/larderhq/larder/internal/canon"
+	"github.com/larderhq/larder/internal/observe"
+	"github.com/larderhq/larder/internal/rules"
+	"github.com/larderhq/larder/store"
+)
+
+// An exchange is one request on its way. One goroutine has it; what outlives
+// the request gets copies.
+type exchange struct {
+	e *Engine
+	w http.ResponseWriter
+	r *http.Request
+
+	steady, wall time.Time // when the request came
+	target       canon.Target
+	key          []byte
+	req          rules.Request
+	event        observe.Event
+	counted      countedWriter
+
+	// candidates are what is stored under the key; whole and part point at
+	// those to use, or are nil.
+	candidates []*rules.Stored
+	kept       []*kept
+	whole      *kept
+	part       *kept
+	miss       rules.Reason
+
+	// alone says that sharing was tried, and did not work for this request.
+	alone bool
+	// unconditional says that a stored response that was being validated
+	// vanished: the next fetch asks for everything.
+	unconditional bool
+	// failures counts the fetches of others that failed while we waited.
+	failures int
+	// vary are the fields that decide the variant, learnt from a response
+	// that was not for us.
+	vary []string
+}
+
+func (x *exchange) begin(e *Engine, w http.ResponseWriter, r *http.Request) {
+	*x = exchange{e: e, w: w, r: r, key: x.key[:0], candidates: x.candidates[:0], kept: x.kept[:0]}
+	x.steady, x.wall = e.Clock()
+	x.event = observe.Event{
+		Start: x.wall, Client: r.RemoteAddr, Method: r.Method, Host: r.Host, Target: r.RequestURI, Proto: r.Proto,
+	}
+}
+
+// end tells the Sink, whatever happened, and gives the exchange back.
+func (x *exchange) end() {
+	if sink := x.e.Sink; sink != nil {
+		steady, _ := x.e.Clock()
+		x.event.Duration = steady.Sub(x.steady)
+		sink.Observe(&x.event)
+	}
+	e := x.e
+	clear(x.candidates)
+	clear(x.kept)
+	*x = exchange{key: x.key, candidates: x.candidates[:0], kept: x.kept[:0]}
+	e.exchanges.Put(x)
+}
+
+func (x *exchange) serve() {
+	var err error
+	if x.target, err = canon.Parse(x.r, x.secure()); err != nil {
+		x.refuse(err)
+		return
+	}
+	x.key = x.target.AppendKey(x.key, x.e.Site)
+	x.req = rules.ReadRequest(x.r.Method, x.e.view(x.r, &x.target))
+	if x.e.looped(x.r.Header) {
+		x.fault(&fault{status: http.StatusBadGateway, token: "proxy_loop_detected", err: errLoop})
+		return
+	}
+	switch method := x.r.Method; {
+	case method == http.MethodConnect || method == http.MethodTrace:
+		x.w.Header()["Allow"] = []string{"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"}
+		x.plain(http.StatusMethodNotAllowed, "the method "+method+" is not served here")
+	case x.lastHop():
+		x.w.Header()["Allow"] = []string{"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"}
+		x.respond(http.StatusOK)
+	case x.upgrading() != "":
+		x.pass(rules.Bypass, "upgrade (RFC 9110 7.8)")
+	case method != http.MethodGet && method != http.MethodHead:
+		x.pass(rules.Method, "method (RFC 9111 4)")
+	case x.r.ContentLength != 0:
+		x.pass(rules.Bypass, "content in "+method+" (RFC 9110 9.3.1)")
+	case x.req.Ranged() && x.e.Terms.Ranges == rules.RangesPass:
+		x.pass(rules.Bypass, "range-mode: pass")
+	case x.req.Conditional() && x.e.Terms.PassConditionals:
+		x.pass(rules.Bypass, "conditional-mode: pass")
+	default:
+		x.cached()
+	}
+}
+
+func (x *exchange) secure() bool { return x.r.TLS != nil }
+
+// cached is the way of GET and HEAD: as often around as others' fetches turn
+// out not to be for us, and at last on our own.
+func (x *exchange) cached() {
+	for round := 0; ; round++ {
+		x.lookup()
+		d := x.decide()
+		x.note(&d)
+		switch d.Action {
+		case rules.Serve:
+			if x.deliverStored(x.chosen(), &d) {
+				return
+			}
+			continue // gone between Lookup and Open
+		case rules.ServeThenValidate:
+			x.refresh()
+			if x.deliverStored(x.chosen(), &d) {
+				return
+			}
+			continue
+		case rules.Refuse:
+			x.event.Forward = ""
+			x.plain(http.StatusGatewayTimeout, "not in the cache, and the request asks for nothing else (only-if-cached)")
+			return
+		}
+		x.alone = x.alone || round >= 3
+		if x.ask(&d) {
+			return
+		}
+		x.steady, x.wall = x.e.Clock()
+	}
+}
+
+// lookup finds what is stored for the request. A store that fails is a store
+// that has nothing.
+func (x *exchange) lookup() {
+	x.candidates, x.kept = x.candidates[:0], x.kept[:0]
+	x.whole, x.part = nil, nil
+	entries, err := x.e.Store.Lookup(x.r.Context(), x.key)
+	if err != nil {
+		x.event.Fault = err
+	}
+	for i := range entries {
+		if k := x.e.heads.decode(&entries[i], x.e); k != nil {
+			x.candidates = append(x.candidates, k.Stored)
+			x.kept = append(x.kept, k)
+		}
+	}
+	c := rules.Select(&x.req, x.candidates, &x.e.Terms)
+	x.miss = c.Miss
+	if c.Whole >= 0 {
+		x.whole = x.kept[c.Whole]
+	}
+	if c.Part >= 0 {
+		x.part = x.kept[c.Part]
+	}
+}
+
+// chosen is the stored response that a decision is about.
+func (x *exchange) chosen() *kept {
+	if x.whole != nil {
+		return x.whole
+	}
+	return x.part
+}
+
+// decide says what to do with what lookup found.
+func (x *exchange) decide() rules.Decision {
+	k := x.chosen()
+	if x.req.GuardsState() {
+		return rules.Decision{Action: rules.Fetch, Forward: rules.ByClient, Why: "If-Match or If-Unmodified-Since (RFC 9110 13.1)"}
+	}
+	if k == nil || x.unconditional || x.whole == nil && x.r.Method == http.MethodHead {
+		return rules.Absent(&x.req, x.miss, &x.e.Terms)
+	}
+	d := rules.Reuse(&x.req, k.Stored, &x.e.Terms, x.steady)
+	if x.whole == nil && !x.req.Ranged() && d.Action != rules.Refuse {
+		// A fresh prefix helps, but does not do; a stale one does not help.
+		if fresh := d.Action == rules.Serve; !fresh || !rules.NotModified(&x.req, k.Stored) {
+			d.Action, d.Forward, d.Why = rules.Fetch, rules.Partial, "only a part is stored (RFC 9111 3.3)"
+			if !fresh {
+				x.part = nil
+			}
+		}
+	}
+	return d
+}
+
+// note writes a decision into the Event. What happens later may add to it.
+func (x *exchange) note(d *rules.Decision) {
+	ev := &x.event
+	ev.Hit = d.Action == rules.Serve || d.Action == rules.ServeThenValidate
+	ev.Forward = string(d.Forward)
+	ev.Why = d.Why
+	ev.HasTTL = ev.Hit
+	ev.TTL = seconds(d.TTL())
+}
+
+// seconds rounds down, so that what is over is negative.
+func seconds(d time.Duration) int64 {
+	s := int64(d / time.Second)
+	if d < 0 && d%time.Second != 0 {
+		s--
+	}
+	return s
+}
+
+// deliverStored answers from the store without validation. It returns false if
+// the entry has gone, and nothing was sent.
+func (x *exchange) deliverStored(k *kept, d *rules.Decision) bool {
+	return x.deliverKept(k, k.reply, seconds(d.Age))
+}
+
+// deliverKept answers from the store with the fields of reply, which it does
+// not change. Age is left out if it is negative: the origin has just confirmed
+// the response. It returns false if the entry has gone, and nothing was sent.
+func (x *exchange) deliverKept(k *kept, reply rules.Header, age int64) bool {
+	s := k.Stored
+	notModified := x.req.Conditional() && rules.NotModified(&x.req, s)
+	off, n := int64(0), int64(-1)
+	var spans []span
+	status := s.Status
+	if !notModified {
+		var ok bool
+		if spans, status, ok = x.cut(k); !ok {
+			x.unsatisfiable(k.entry.Size)
+			return true
+		}
+		if len(spans) == 1 {
+			off, n = spans[0].First-s.Part.First, spans[0].Last-spans[0].First+1
+		}
+	}
+	if notModified || x.r.Method == http.MethodHead || len(spans) > 1 {
+		n = 0
+	}
+	body, err := x.e.Store.Open(x.r.Context(), k.entry.ID, off, n)
+	if err != nil {
+		if !errors.Is(err, store.ErrGone) {
+			x.event.Fault = err
+			x.unconditional = true // a store that fails is passed by
+		}
+		return false
+	}
+	defer body.Close()
+
+	h := x.w.Header()
+	for name, lines := range reply {
+		h[name] = lines
+	}
+	if age >= 0 && !x.e.Terms.HideAge {
+		x.rendered(k, age)
+	} else {
+		x.status()
+	}
+	switch {
+	case notModified:
+		delete(h, "Content-Length")
+		x.respond(http.StatusNotModified)
+	case len(spans) > 1:
+		x.multipart(k, spans)
+	case len(spans) == 1:
+		h["Content-Range"] = []string{contentRange(spans[0], x.total(k))}
+		h["Content-Length"] = []string{strconv.FormatInt(n, 10)}
+		x.respond(status)
+		x.copyKept(body, n)
+	default:
+		x.respond(status)
+		if x.r.Method != http.MethodHead && bodyAllowed(status) {
+			x.copyKept(body, k.entry.Size)
+		}
+	}
+	return true
+}
+
+// rendered sets Age and Cache-Status, which look the same for a second.
+func (x *exchange) rendered(k *kept, age int64) {
+	h := x.w.Header()
+	if !x.event.Hit || x.e.Explain || len(k.Header["Cache-Status"]) > 0 {
+		h["Age"] = []string{strconv.FormatInt(age, 10)}
+		x.status()
+		return
+	}
+	r := k.rendered.Load()
+	if r == nil || r.age != age || r.ttl != x.event.TTL {
+		r = &rendered{age: age, ttl: x.event.TTL, ageLines: []string{strconv.FormatInt(age, 10)}}
+		r.statusLines = []string{string(x.event.AppendCacheStatus(nil, observe.Detail{Name: x.e.Name}))}
+		k.rendered.Store(r)
+	}
+	h["Age"], h["Cache-Status"] = r.ageLines, r.statusLines
+}
+
+// status appends our member to Cache-Status, after those of caches before us
+// (RFC 9211 §2).
+func (x *exchange) status() {
+	if !x.event.Cached() {
+		return
+	}
+	d := observe.Detail{Name: x.e.Name}
+	if x.e.Explain {
+		d.Key, d.Why = x.target.String(), true
+	}
+	h := x.w.Header()
+	lines := h["Cache-Status"]
+	h["Cache-Status"] = append(lines[:len(lines):len(lines)], string(x.event.AppendCacheStatus(nil, d)))
+}
+
+// respond sends the header section.
+func (x *exchange) respond(status int) {
+	h := x.w.Header()
+	if _, ok := h["Content-Type"]; !ok {
+		h["Content-Type"] = nil // or net/http would guess one
+	}
+	x.event.Status = status
+	x.w.WriteHeader(status)
+}
+
+// copyKept sends size octets of a stored body. A store that loses them midway
+// breaks the transfer.
+func (x *exchange) copyKept(body io.Reader, size int64) {
+	x.counted = countedWriter{w: x.w}
+	var n int64
+	var err error
+	if to, ok := body.(io.WriterTo); ok {
+		n, err = to.WriteTo(&x.counted)
+	} else {
+		n, err = copyBuffered(&x.counted, body)
+	}
+	x.event.Sent += x.counted.n
+	if err != nil || n != size {
+		x.abort(err)
+	}
+}
+
+// abort breaks a transfer that has begun.
+func (x *exchange) abort(err error) {
+	if x.event.Fault == nil {
+		x.event.Fault = err
+	}
+	panic(http.ErrAbortHandler)
+}
+
+// countedWriter counts what the client took.
+type countedWriter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *countedWriter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}
+

@@ -1,0 +1,110 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+
+	"github.com/larderhq/larder/internal/canon"
+	"github.com/larderhq/larder/internal/field"
+)
+
+// A fault is why there is no answer from the origin.
+type fault struct {
+	// status is what the client gets, token the error of Proxy-Status (RFC
+	// 9209 §2.3).
+	status int
+	token  string
+	// unreachable says that there was no answer at all, so that a stale one
+	// may stand in.
+	unreachable bool
+	// why adds what had gone wrong before.
+	why string
+	err error
+}
+
+// A proxyError is an error of a RoundTripper that knows what it means.
+type proxyError interface {
+	error
+	ProxyError() string
+	Status() int
+	Unreachable() bool
+}
+
+var errLoop = errors.New("the request has passed here before: the origin leads back to this cache")
+
+// asFault reads an error of Forward. What says nothing of itself counts as an
+// origin that cannot be reached.
+func asFault(err error) *fault {
+	var p proxyError
+	switch {
+	case errors.As(err, &p):
+		return &fault{status: p.Status(), token: p.ProxyError(), unreachable: p.Unreachable(), err: err}
+	case errors.Is(err, context.DeadlineExceeded):
+		return &fault{status: http.StatusGatewayTimeout, token: "connection_timeout", unreachable: true, err: err}
+	}
+	return &fault{status: http.StatusBadGateway, token: "destination_unavailable", unreachable: true, err: err}
+}
+
+// fault answers for an origin that did not. A stale answer that a directive
+// forbids is owed as 504 (RFC 9111 §5.2.2.2).
+func (x *exchange) fault(f *fault) {
+	x.event.Fault, x.event.Forward, x.event.Hit = f.err, "", false
+	status := f.status
+	if f.unreachable && x.chosen() != nil {
+		status = http.StatusGatewayTimeout
+	}
+	b := field.AppendSFIdentifier(nil, x.e.Name)
+	b = append(append(b, "; error="...), f.token...)
+	x.w.Header()["Proxy-Status"] = []string{string(b)}
+	x.event.Why = f.token
+	if f.why != "" {
+		x.event.Why = f.token + " after " + f.why
+	}
+	x.plain(status, sentence(f.token))
+}
+
+// sentence is what a person reads of an error token.
+func sentence(token string) string {
+	switch token {
+	case "proxy_loop_detected":
+		return errLoop.Error()
+	case "dns_error", "dns_timeout":
+		return "the name of the origin cannot be resolved"
+	case "connection_refused", "destination_unavailable":
+		return "the origin cannot be reached"
+	case "connection_timeout", "connection_read_timeout":
+		return "the origin did not answer in time"
+	case "connection_terminated":
+		return "the origin closed the connection without an answer"
+	case "tls_certificate_error", "tls_protocol_error":
+		return "the origin cannot be trusted"
+	}
+	return "the origin's answer is not one that can be passed on"
+}
+
+// refuse answers a request that is no good.
+func (x *exchange) refuse(err error) {
+	var e *canon.Error
+	if !errors.As(err, &e) {
+		e = &canon.Error{Status: http.StatusBadRequest, Why: "bad request"}
+	}
+	x.event.Why = e.Why
+	x.w.Header()["Connection"] = []string{"close"}
+	x.plain(e.Status, e.Why)
+}
+
+// plain answers with a sentence of ours. It repeats nothing of the request.
+func (x *exchange) plain(status int, why string) {
+	h := x.w.Header()
+	body := strconv.Itoa(status) + " " + http.StatusText(status) + ": " + why + "\n"
+	h["Content-Type"] = []string{"text/plain; charset=utf-8"}
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	h["Cache-Control"] = []string{"no-store"}
+	x.respond(status)
+	if x.r.Method != http.MethodHead {
+		n, _ := x.w.Write([]byte(body)) // a client that is gone is told nothing
+		x.event.Sent += int64(n)
+	}
+}

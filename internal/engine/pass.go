@@ -1,0 +1,168 @@
+package engine
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+
+	"github.com/larderhq/larder/internal/canon"
+	"github.com/larderhq/larder/internal/interim"
+	"github.com/larderhq/larder/internal/message"
+	"github.com/larderhq/larder/internal/rules"
+)
+
+// pass sends a request to the origin without asking the store, and the answer
+// back. It ends with its client. What an unsafe method has changed is forgotten
+// before the client learns of it (RFC 9111 §4.4).
+func (x *exchange) pass(reason rules.Reason, why string) {
+	e := x.e
+	x.event.Forward, x.event.Why = string(reason), why
+	protocol := x.upgrading()
+	header := e.outbound(x.req.Header, x.r)
+	if protocol != "" {
+		header["Connection"], header["Upgrade"] = []string{"Upgrade"}, []string{protocol}
+	}
+	inform := func(status int, header http.Header) error {
+		x.inform(interimResponse{status, message.EndToEnd(header)})
+		return nil
+	}
+	out := &http.Request{
+		Method: x.r.Method, URL: x.target.Outgoing(), Host: x.target.Host, Header: header,
+		Body: x.r.Body, ContentLength: x.r.ContentLength,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: x.r.RemoteAddr,
+	}
+	if x.r.ContentLength == 0 {
+		out.Body = http.NoBody
+	} else if lines := x.r.Header["Expect"]; len(lines) > 0 {
+		header["Expect"] = lines
+	}
+	a, f := e.send(out.WithContext(interim.With(x.r.Context(), inform)), &x.req)
+	if f != nil {
+		if !rules.Safe(x.r.Method) {
+			e.doubt(x.r.Context(), &x.target)
+		}
+		x.fault(f)
+		return
+	}
+	x.event.ForwardStatus = a.StatusCode
+	if a.StatusCode == http.StatusSwitchingProtocols {
+		x.tunnel(a, protocol)
+		return
+	}
+	l := &landing{status: a.StatusCode, res: a.stored, length: a.ContentLength, origin: a.Body}
+	if rules.Invalidates(x.r.Method, a.StatusCode) {
+		ctx := context.WithoutCancel(x.r.Context())
+		e.invalidate(ctx, &x.target)
+		for _, u := range rules.Related(x.target.URL(), a.stored.Header, &e.Terms) {
+			if t, ok := canon.Resource(u); ok {
+				e.invalidate(ctx, &t)
+			}
+		}
+	}
+	if x.keepPosted(a, l) {
+		return
+	}
+	x.deliverOrigin(l)
+}
+
+// keepPosted stores the response to a POST if it answers a later GET (RFC 9110
+// §9.3.3), and delivers it.
+func (x *exchange) keepPosted(a *arrival, l *landing) bool {
+	e := x.e
+	if x.r.Method != http.MethodPost || !rules.Storable(&x.req, a.stored, x.target.URL(), &e.Terms).Store {
+		return false
+	}
+	get := x.req
+	get.Method = http.MethodGet
+	j := &job{f: e.flights.Alone(x.key), key: bytes.Clone(x.key), target: x.target, req: get}
+	fill, err := e.spool(x.r.Context(), j, l, a.stored, a.Body, a.ContentLength)
+	if err != nil {
+		j.f.End()
+		return false
+	}
+	l.origin = nil
+	x.event.Stored = true
+	done := make(chan struct{})
+	e.background.Go(func() {
+		defer close(done)
+		defer j.f.End()
+		fill()
+	})
+	x.deliverSpool(l, &rules.Decision{Action: rules.Validate})
+	<-done
+	return true
+}
+
+// invalidate forgets what is stored for a target, and keeps fetches under way
+// from storing it again.
+func (e *Engine) invalidate(ctx context.Context, target *canon.Target) {
+	key := target.AppendKey(nil, e.Site)
+	e.flights.Forget(key)
+	found, _ := e.Store.Lookup(ctx, key) // a store that fails has nothing to serve
+	for i := range found {
+		_ = e.Store.Remove(ctx, found[i].ID)
+	}
+}
+
+// doubt has what is stored for a target validated before its next use: nobody
+// knows whether an unsafe request that failed has changed it.
+func (e *Engine) doubt(ctx context.Context, target *canon.Target) {
+	ctx = context.WithoutCancel(ctx)
+	key := target.AppendKey(nil, e.Site)
+	e.flights.Forget(key)
+	for _, k := range e.entries(ctx, key) {
+		if err := e.Store.Amend(ctx, k.entry.ID, message.Encode(rules.Doubt(k.Stored))); err != nil {
+			_ = e.Store.Remove(ctx, k.entry.ID)
+		}
+	}
+}
+
+var errTunnel = errors.New("the origin changed protocols, and the two connections cannot be joined")
+
+// tunnel joins client and origin after a 101 (RFC 9110 §7.8).
+func (x *exchange) tunnel(a *arrival, protocol string) {
+	origin, ok := a.Body.(io.ReadWriteCloser)
+	if !ok || protocol == "" {
+		a.Body.Close()
+		x.fault(&fault{status: http.StatusBadGateway, token: "http_upgrade_failed", err: errTunnel})
+		return
+	}
+	defer origin.Close()
+	conn, rw, err := http.NewResponseController(x.w).Hijack()
+	if err != nil {
+		x.fault(&fault{status: http.StatusBadGateway, token: "http_upgrade_failed", err: err})
+		return
+	}
+	defer conn.Close()
+	x.event.Status = http.StatusSwitchingProtocols
+	head := &http.Response{
+		StatusCode: http.StatusSwitchingProtocols, ProtoMajor: 1, ProtoMinor: 1,
+		Header: message.EndToEnd(a.Header),
+	}
+	head.Header["Connection"], head.Header["Upgrade"] = []string{"Upgrade"}, a.Header["Upgrade"]
+	if err := head.Write(rw); err != nil {
+		return
+	}
+	if err := rw.Flush(); err != nil {
+		return
+	}
+	x.event.Sent = join(conn, rw.Reader, origin)
+}
+
+// join copies both ways until either side ends, and returns the octets that
+// went to the client.
+func join(client io.WriteCloser, buffered *bufio.Reader, origin io.ReadWriteCloser) (sent int64) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = copyBuffered(origin, buffered) // either side may leave at any time
+		origin.Close()
+	}()
+	sent, _ = copyBuffered(client, origin)
+	client.Close()
+	<-done
+	return sent
+}

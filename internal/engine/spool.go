@@ -1,0 +1,254 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/larderhq/larder/store"
+)
+
+const (
+	// relayWindow is how far the origin may be ahead of the slowest client of
+	// a body that is too large to keep, in octets.
+	relayWindow = 1 << 20
+	// relayPatience is how long one client may hold up the others of such a
+	// body.
+	relayPatience = 10 * time.Second
+)
+
+var (
+	errOverflow = errors.New("engine: body too large to keep")
+	errTooLate  = errors.New("engine: the beginning of this body is gone")
+	errTooSlow  = errors.New("engine: client too slow for a body that others read too")
+	errNobody   = errors.New("engine: nobody reads this body any more")
+)
+
+// A spool is a body on its way from the origin: into the store, and from there
+// to any number of clients while it arrives. A body that grows past what the
+// store keeps goes on through a relay of bounded size.
+type spool struct {
+	w store.Writer
+
+	mu      sync.Mutex
+	readers map[*spoolReader]struct{}
+	relay   *relay
+	written int64
+}
+
+func newSpool(w store.Writer) *spool {
+	return &spool{w: w, readers: make(map[*spoolReader]struct{})}
+}
+
+// Write appends to the body. errNobody: it is not kept, and nobody reads it.
+func (s *spool) Write(p []byte) (int, error) {
+	size := len(p)
+	if s.relay == nil {
+		n, err := s.w.Write(p)
+		s.written += int64(n)
+		if err == nil {
+			return size, nil
+		}
+		// ErrFull, or a store that failed: the clients must not notice.
+		p = p[n:]
+		s.overflow()
+	}
+	return size, s.relay.write(p)
+}
+
+// overflow goes over from the store to the relay.
+func (s *spool) overflow() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.relay = newRelay(s.written)
+	for r := range s.readers {
+		s.relay.join(r)
+	}
+	s.w.Abort(errOverflow)
+}
+
+// kept tells whether the whole body went into the store so far.
+func (s *spool) kept() bool { return s.relay == nil }
+
+// end closes the body for its readers without keeping it: cause nil means that
+// it is complete.
+func (s *spool) end(cause error) {
+	if s.relay != nil {
+		s.relay.end(cause)
+		return
+	}
+	s.w.Abort(cause)
+}
+
+// open reads the body from off while it arrives. errTooLate: it is too large to
+// keep, and has gone on without us.
+func (s *spool) open(ctx context.Context, off int64) (io.ReadCloser, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.relay != nil {
+		return nil, errTooLate
+	}
+	inner, err := s.w.Open(ctx, off)
+	if err != nil {
+		return nil, err
+	}
+	r := &spoolReader{spool: s, ctx: ctx, inner: inner, off: off}
+	s.readers[r] = struct{}{}
+	return r, nil
+}
+
+// A spoolReader reads from the store's writer, and then from the relay if the
+// body outgrew the store. One goroutine uses it.
+type spoolReader struct {
+	spool *spool
+	ctx   context.Context
+	inner io.ReadCloser
+	relay *relay // set once inner is used up
+	off   int64
+}
+
+func (r *spoolReader) Read(p []byte) (int, error) {
+	if r.relay == nil {
+		n, err := r.inner.Read(p)
+		r.off += int64(n)
+		if !errors.Is(err, errOverflow) {
+			return n, err
+		}
+		r.spool.mu.Lock()
+		r.relay = r.spool.relay
+		r.spool.mu.Unlock()
+		if n > 0 {
+			return n, nil
+		}
+	}
+	return r.relay.read(r.ctx, r, p)
+}
+
+func (r *spoolReader) Close() error {
+	s := r.spool
+	s.mu.Lock()
+	delete(s.readers, r)
+	relay := s.relay
+	s.mu.Unlock()
+	if relay != nil {
+		relay.leave(r)
+	}
+	return r.inner.Close()
+}
+
+// A relay passes a body on to those who read it, and keeps no more than
+// relayWindow of it.
+type relay struct {
+	mu   sync.Mutex
+	turn sync.Cond // something changed
+	buf  []byte
+	base int64 // offset of buf[0] in the body
+	at   map[*spoolReader]int64
+	done bool
+	err  error
+}
+
+func newRelay(base int64) *relay {
+	r := &relay{base: base, at: make(map[*spoolReader]int64)}
+	r.turn.L = &r.mu
+	return r
+}
+
+// join lets a reader that is still busy with what was kept go on here.
+func (r *relay) join(reader *spoolReader) { r.at[reader] = r.base }
+
+func (r *relay) leave(reader *spoolReader) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.at, reader)
+	r.turn.Broadcast()
+}
+
+func (r *relay) write(p []byte) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for r.trim(); len(r.buf)+len(p) > relayWindow && len(r.buf) > 0 && len(r.at) > 0; r.trim() {
+		base := r.base
+		patience := time.AfterFunc(relayPatience, func() { r.dropSlowest(base) })
+		r.turn.Wait()
+		patience.Stop()
+	}
+	if len(r.at) == 0 {
+		return errNobody
+	}
+	r.buf = append(r.buf, p...)
+	r.turn.Broadcast()
+	return nil
+}
+
+// trim lets go of what everybody has read.
+func (r *relay) trim() {
+	low := r.base + int64(len(r.buf))
+	for _, at := range r.at {
+		low = min(low, at)
+	}
+	if n := low - r.base; n > 0 {
+		r.buf = r.buf[:copy(r.buf, r.buf[n:])]
+		r.base = low
+	}
+}
+
+// dropSlowest cuts off those who hold the others up at base. A lone reader may
+// take its time: it holds up nobody but the origin.
+func (r *relay) dropSlowest(base int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	waiting := false
+	for _, at := range r.at {
+		waiting = waiting || at == r.base+int64(len(r.buf))
+	}
+	if r.base != base || !waiting {
+		return
+	}
+	for reader, at := range r.at {
+		if at == base {
+			delete(r.at, reader)
+		}
+	}
+	r.turn.Broadcast()
+}
+
+func (r *relay) read(ctx context.Context, reader *spoolReader, p []byte) (int, error) {
+	stop := context.AfterFunc(ctx, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.turn.Broadcast()
+	})
+	defer stop()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for {
+		at, member := r.at[reader]
+		if !member {
+			return 0, errTooSlow
+		}
+		if n := copy(p, r.buf[at-r.base:]); n > 0 {
+			r.at[reader] = at + int64(n)
+			r.turn.Broadcast()
+			return n, nil
+		}
+		switch {
+		case r.done && r.err != nil:
+			return 0, r.err
+		case r.done:
+			return 0, io.EOF
+		case ctx.Err() != nil:
+			return 0, ctx.Err()
+		}
+		r.turn.Wait()
+	}
+}
+
+func (r *relay) end(cause error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.done, r.err = true, cause
+	r.turn.Broadcast()
+}

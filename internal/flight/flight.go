@@ -1,0 +1,148 @@
+// Package flight lets one fetch serve many that wait for it.
+package flight
+
+import "sync"
+
+// A Group holds the fetches under way. The zero value works. All methods of it
+// and its flights may be called by any number of goroutines.
+//
+// Flights are named by a key, which is the resource, and a lane within it:
+// requests that may share one answer take the same lane. R is what a fetch
+// comes to.
+type Group[R any] struct {
+	mu    sync.Mutex
+	byKey map[string][]*Flight[R]
+}
+
+// A Flight is one fetch under way, from Join or Alone until End.
+type Flight[R any] struct {
+	group     *Group[R]
+	key, lane string
+	shared    bool
+
+	landed chan struct{}
+	result R
+
+	mu        sync.Mutex // held by Commit, so that Forget and Commit exclude each other
+	forgotten bool
+}
+
+// Join returns the flight of lane under key. If there is none it begins one;
+// then leader is true, and the caller sees to it that somebody calls Land and
+// End.
+func (g *Group[R]) Join(key []byte, lane string) (f *Flight[R], leader bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if f := g.find(key, lane); f != nil {
+		return f, false
+	}
+	return g.begin(key, lane, true), true
+}
+
+// Alone begins a flight that nobody joins. Forget still reaches it.
+func (g *Group[R]) Alone(key []byte) *Flight[R] {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.begin(key, "", false)
+}
+
+// Active returns the flight of lane under key, or nil.
+func (g *Group[R]) Active(key []byte, lane string) *Flight[R] {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.find(key, lane)
+}
+
+func (g *Group[R]) find(key []byte, lane string) *Flight[R] {
+	for _, f := range g.byKey[string(key)] {
+		if f.shared && f.lane == lane {
+			return f
+		}
+	}
+	return nil
+}
+
+func (g *Group[R]) begin(key []byte, lane string, shared bool) *Flight[R] {
+	f := &Flight[R]{group: g, key: string(key), lane: lane, shared: shared, landed: make(chan struct{})}
+	if g.byKey == nil {
+		g.byKey = make(map[string][]*Flight[R])
+	}
+	g.byKey[f.key] = append(g.byKey[f.key], f)
+	return f
+}
+
+// Forget takes all flights of key out of the group: later requests do not join
+// them, and they will not Commit. Once Forget returns, whatever they had
+// committed before is visible in the store. Those who wait already still get
+// their answer.
+func (g *Group[R]) Forget(key []byte) {
+	g.mu.Lock()
+	flights := g.byKey[string(key)]
+	delete(g.byKey, string(key))
+	g.mu.Unlock()
+	for _, f := range flights {
+		f.mu.Lock()
+		f.forgotten = true
+		f.mu.Unlock()
+	}
+}
+
+// Len is the number of flights under way.
+func (g *Group[R]) Len() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := 0
+	for _, flights := range g.byKey {
+		n += len(flights)
+	}
+	return n
+}
+
+// Shared tells whether others may join.
+func (f *Flight[R]) Shared() bool { return f.shared }
+
+// Land tells all who wait what the fetch has come to. It is called once.
+func (f *Flight[R]) Land(result R) {
+	f.result = result
+	close(f.landed)
+}
+
+// Landed is closed by Land; Result may be called from then on.
+func (f *Flight[R]) Landed() <-chan struct{} { return f.landed }
+
+// Result is what Land was given.
+func (f *Flight[R]) Result() R { return f.result }
+
+// Commit calls keep, which makes the outcome visible in the store, unless the
+// flight was forgotten: then it returns false and nothing of it may be kept.
+// keep must not call methods of the Group.
+func (f *Flight[R]) Commit(keep func()) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.forgotten {
+		return false
+	}
+	keep()
+	return true
+}
+
+// End takes the flight out of the group. Nobody joins it any more.
+func (f *Flight[R]) End() {
+	g := f.group
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	flights := g.byKey[f.key]
+	for i := range flights {
+		if flights[i] == f {
+			// A copy: Forget may hold the old slice.
+			rest := make([]*Flight[R], 0, len(flights)-1)
+			rest = append(append(rest, flights[:i]...), flights[i+1:]...)
+			if len(rest) == 0 {
+				delete(g.byKey, f.key)
+			} else {
+				g.byKey[f.key] = rest
+			}
+			return
+		}
+	}
+}

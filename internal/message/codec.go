@@ -1,0 +1,147 @@
+package message
+
+import (
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"github.com/larderhq/larder/internal/rules"
+)
+
+// version is the first octet of an encoded head. A head of another version is
+// not read: it is a miss.
+const version = 1
+
+// ErrHead says that octets are no head of ours, or a damaged one.
+var ErrHead = errors.New("message: not a stored head of this version")
+
+// Encode is what a store keeps of s beside the body. Decode reads it back.
+func Encode(s *rules.Stored) []byte {
+	b := make([]byte, 0, 512)
+	b = append(b, version)
+	b = binary.AppendUvarint(b, uint64(s.Status))
+	b = binary.AppendVarint(b, s.Received.UnixNano())
+	b = binary.AppendVarint(b, int64(s.InitialAge))
+	b = binary.AppendVarint(b, int64(s.Delay))
+	b = binary.AppendVarint(b, s.Part.First)
+	b = binary.AppendVarint(b, s.Part.Last)
+	b = binary.AppendVarint(b, s.Part.Total)
+	b = appendBool(b, s.Spent)
+	b = appendText(b, s.Version)
+	b = binary.AppendUvarint(b, uint64(len(s.Selecting)))
+	for _, sel := range s.Selecting {
+		b = appendText(b, sel.Name)
+		b = appendBool(b, sel.Present)
+		b = appendText(b, sel.Value)
+	}
+	lines := 0
+	for _, values := range s.Header {
+		lines += len(values)
+	}
+	b = binary.AppendUvarint(b, uint64(len(s.Header)))
+	b = binary.AppendUvarint(b, uint64(lines))
+	for name, values := range s.Header {
+		b = appendText(b, name)
+		b = binary.AppendUvarint(b, uint64(len(values)))
+		for _, value := range values {
+			b = appendText(b, value)
+		}
+	}
+	return b
+}
+
+// Decode reads what Encode wrote and derives what the rules need. The octets
+// are copied. ErrHead: the head is damaged or of another version.
+func Decode(head []byte, terms *rules.Terms) (*rules.Stored, error) {
+	if len(head) == 0 || head[0] != version {
+		return nil, ErrHead
+	}
+	r := reader{text: string(head[1:])}
+	s := &rules.Stored{
+		Status:     int(r.uvarint()),
+		Received:   time.Unix(0, r.varint()),
+		InitialAge: time.Duration(r.varint()),
+		Delay:      time.Duration(r.varint()),
+		Part:       rules.Part{First: r.varint(), Last: r.varint(), Total: r.varint()},
+		Spent:      r.bool(),
+		Version:    r.textValue(),
+	}
+	for range r.count() {
+		s.Selecting = append(s.Selecting, rules.Selecting{Name: r.textValue(), Present: r.bool(), Value: r.textValue()})
+	}
+	names := r.count()
+	all := make([]string, 0, r.count())
+	s.Header = make(rules.Header, names)
+	for range names {
+		name, n, from := r.textValue(), r.count(), len(all)
+		for range n {
+			all = append(all, r.textValue())
+		}
+		s.Header[name] = all[from:len(all):len(all)]
+	}
+	if r.bad || r.text != "" {
+		return nil, ErrHead
+	}
+	s.Read(terms)
+	return s, nil
+}
+
+func appendBool(b []byte, v bool) []byte {
+	if v {
+		return append(b, 1)
+	}
+	return append(b, 0)
+}
+
+func appendText(b []byte, s string) []byte {
+	b = binary.AppendUvarint(b, uint64(len(s)))
+	return append(b, s...)
+}
+
+// A reader takes values off the front of a text. Once something does not fit
+// it is bad, and all it gives is zero.
+type reader struct {
+	text string
+	bad  bool
+}
+
+func (r *reader) uvarint() uint64 {
+	var v uint64
+	for i := 0; i < len(r.text) && i < binary.MaxVarintLen64; i++ {
+		c := r.text[i]
+		v |= uint64(c&0x7f) << (7 * i)
+		if c < 0x80 {
+			r.text = r.text[i+1:]
+			return v
+		}
+	}
+	r.fail()
+	return 0
+}
+
+func (r *reader) varint() int64 {
+	u := r.uvarint()
+	return int64(u>>1) ^ -int64(u&1)
+}
+
+func (r *reader) bool() bool { return r.uvarint() == 1 }
+
+// count reads how many things follow: never more than octets are left, so that
+// a damaged head cannot ask for memory.
+func (r *reader) count() int {
+	n := r.uvarint()
+	if n > uint64(len(r.text)) {
+		r.fail()
+		return 0
+	}
+	return int(n)
+}
+
+func (r *reader) textValue() string {
+	n := r.count()
+	s := r.text[:n]
+	r.text = r.text[n:]
+	return s
+}
+
+func (r *reader) fail() { r.bad, r.text = true, "" }

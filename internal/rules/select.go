@@ -1,0 +1,94 @@
+package rules
+
+import "github.com/larderhq/larder/internal/field"
+
+// Matches tells whether s was made for a request like req, by the fields that
+// Vary names (RFC 9111 §4.1).
+func (s *Stored) Matches(req *Request, terms *Terms) bool {
+	if s.VaryAny {
+		return false
+	}
+	for i := range s.Selecting {
+		if !s.Selecting[i].matches(req, s, terms) {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *Selecting) matches(req *Request, s *Stored, terms *Terms) bool {
+	lines, present := req.Header[c.Name]
+	value, present := field.VaryValue(c.Name, lines, present)
+	if present == c.Present && value == c.Value {
+		return true
+	}
+	return terms.LanguageSelect && c.Name == "Accept-Language" && present &&
+		field.LanguageSelects(lines, s.Header["Content-Language"])
+}
+
+// A Choice is the outcome of Select: positions among the candidates, or -1.
+type Choice struct {
+	// Whole is the response to use, the whole representation.
+	Whole int
+	// Part is the best part that matches, where there is no whole one.
+	Part int
+	// Miss says why Whole is -1.
+	Miss Reason
+}
+
+// Select picks the response for req among the candidates of its key (RFC 9111
+// §4 and §4.1). The candidates are in the order received, the last first; nil
+// ones are passed over.
+//
+// What has a Vary goes before what has none, then the latest Date, then what
+// was received last.
+func Select(req *Request, candidates []*Stored, terms *Terms) Choice {
+	c := Choice{Whole: -1, Part: -1, Miss: URIMiss}
+	for i, s := range candidates {
+		if s == nil {
+			continue
+		}
+		if !s.Matches(req, terms) {
+			c.Miss = VaryMiss
+			continue
+		}
+		best := &c.Whole
+		if !s.Part.IsZero() {
+			best = &c.Part
+			if !req.Ranged() && s.Part.First != 0 {
+				continue // only a prefix helps who wants the whole
+			}
+			if req.Ranged() && !s.covers(req) {
+				continue
+			}
+		}
+		if *best < 0 || s.preferredTo(candidates[*best]) {
+			*best = i
+		}
+	}
+	if c.Whole < 0 && c.Part >= 0 {
+		c.Miss = Partial
+	}
+	return c
+}
+
+func (s *Stored) preferredTo(other *Stored) bool {
+	if varies := len(s.Vary) > 0; varies != (len(other.Vary) > 0) {
+		return varies
+	}
+	return s.Date.After(other.Date)
+}
+
+// SameVariant tells whether a and b were chosen by the same fields with the
+// same values, so that the later takes the place of the earlier.
+func SameVariant(a, b *Stored) bool {
+	if len(a.Selecting) != len(b.Selecting) {
+		return false
+	}
+	for i := range a.Selecting {
+		if a.Selecting[i] != b.Selecting[i] {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,254 @@
+package rules
+
+import "time"
+
+// Terms are the operator's choices: the out-of-band contract that RFC 9111
+// §4.2.4 lets the two ends of an origin make. Every rule that may be bent is
+// bent here, by name, and nowhere else.
+//
+// The zero value is a shared cache that follows the standards. Terms are read
+// by many goroutines and must not change once in use.
+type Terms struct {
+	// Private makes this one client's cache (RFC 9111 §3 and §5.2.2 tell the
+	// two apart): it stores private responses, ignores s-maxage,
+	// proxy-revalidate and targeted fields, and honors request directives.
+	Private bool
+
+	// Requests says how much a client's Cache-Control may decide
+	// (request-directives).
+	Requests RequestLevel
+
+	// ClientReload lets a client's no-cache, max-age=0 or Pragma: no-cache
+	// bypass a fresh entry and refresh it, at any level of Requests
+	// (client-reload). It is a way to load the origin: off by default.
+	ClientReload bool
+
+	// HideAge leaves the Age field out of answers from the store (emit-age
+	// off). Caches downstream then keep responses for too long.
+	HideAge bool
+
+	// NeverAuthorized stores nothing that was asked for with Authorization,
+	// not even what RFC 9111 §3.5 allows (authorized: never).
+	NeverAuthorized bool
+
+	// Ranges says what is done with Range (range-mode).
+	Ranges RangeMode
+
+	// PassConditionals forwards every conditional request unchanged instead of
+	// answering it from the store (conditional-mode: pass).
+	PassConditionals bool
+
+	// FillConditionals fetches the whole response when a conditional request
+	// misses, stores it, and judges the condition then (conditional-miss:
+	// fill).
+	FillConditionals bool
+
+	// SetCookie says whether a response that sets a cookie is stored
+	// (set-cookie).
+	SetCookie SetCookieMode
+
+	// NoHeuristics stores only what has explicit freshness or a validator, and
+	// never makes a lifetime up (heuristics: off).
+	NoHeuristics bool
+
+	// HeuristicMax bounds a lifetime that was made up (heuristic-max). Zero
+	// means 24 hours.
+	HeuristicMax time.Duration
+
+	// IgnoreSMaxAge leaves s-maxage to caches further down (use-s-maxage off).
+	IgnoreSMaxAge bool
+
+	// TargetedFields are the fields that displace Cache-Control, in order (RFC
+	// 9213 §2.2; targeted-fields). Nil means CDN-Cache-Control; an empty slice
+	// means none. Names are in canonical form.
+	TargetedFields []string
+
+	// StripTargeted are the targeted fields that are not passed downstream
+	// (strip-targeted). Names are in canonical form.
+	StripTargeted []string
+
+	// NeverStaleOnError answers a dead or failing origin with an error even
+	// when a stale entry is there (stale-on-error: off).
+	NeverStaleOnError bool
+
+	// StaleOnErrorMax is how long after its freshness an entry still stands in
+	// for a failing origin (stale-on-error-max). Zero means 24 hours.
+	StaleOnErrorMax time.Duration
+
+	// SoftTTL is how long after its freshness an entry is still served at once
+	// while one request refreshes it (soft-ttl). Zero means not at all.
+	SoftTTL time.Duration
+
+	// Version, where set, is the version of what the origin makes now. An
+	// entry stored under another version is refreshed as if its soft expiry
+	// had passed (version-function). It is called for each request, by many
+	// goroutines, and must be quick.
+	Version func() string
+
+	// NoCollapse sends every miss to the origin on its own (collapse: off).
+	NoCollapse bool
+
+	// CollapseTimeout is how long a request waits for another's fetch before
+	// it goes to the origin itself (collapse-timeout). Zero means 5 s.
+	CollapseTimeout time.Duration
+
+	// UncacheableMemory is how long requests do not wait for each other after
+	// a response proved unfit for sharing (uncacheable-memory). Zero means
+	// 60 s.
+	UncacheableMemory time.Duration
+
+	// Surrogate lets Surrogate-Control take the place of Cache-Control and
+	// announces us to the origin by Surrogate-Capability (surrogate-control).
+	Surrogate bool
+
+	// Device is the token by which Surrogate-Control addresses us. Empty means
+	// "larder".
+	Device string
+
+	// KeepRelated leaves the entries of Location and Content-Location alone
+	// when an unsafe request succeeds (invalidate-related: off).
+	KeepRelated bool
+
+	// TrustDate takes a response as made when it arrived, whatever its Date
+	// says (apparent-age: off), for origins whose clock is ours.
+	TrustDate bool
+
+	// LanguageSelect reuses an entry whose Content-Language is the client's
+	// single best choice although Accept-Language differs (language-select).
+	// RFC 9111 §4.1 forbids it.
+	LanguageSelect bool
+
+	// VaryIgnore are fields that Vary may name without effect (vary-ignore).
+	// Names are in canonical form.
+	VaryIgnore []string
+
+	// PartTolerance stores a 206 whose octets contradict its Content-Range, by
+	// its start and the octets received (partial-length-tolerance).
+	PartTolerance bool
+
+	// HeadFreshening says when a 200 to HEAD updates a stored GET
+	// (head-freshening).
+	HeadFreshening HeadMode
+
+	// RevalidateTimeout is how long a validation may keep a client waiting
+	// before a stale entry is served instead (revalidate-timeout). Zero means
+	// as long as it takes.
+	RevalidateTimeout time.Duration
+
+	// RevalidateBackoff is how long a failed background validation is not
+	// repeated (revalidate-backoff). Zero means 5 s.
+	RevalidateBackoff time.Duration
+
+	// MaxRanges is how many ranges one request may name (max-ranges); more
+	// get the whole response. Zero means 16.
+	MaxRanges int
+}
+
+// RequestLevel says which request directives are heeded. RFC 9111 §5.2.1 calls
+// all of them advisory.
+type RequestLevel uint8
+
+const (
+	// LoadSafe heeds those that cannot cause traffic to the origin: no-store,
+	// only-if-cached and max-stale.
+	LoadSafe RequestLevel = iota
+	// IgnoreRequests heeds none but no-transform.
+	IgnoreRequests
+	// HonorRequests heeds all.
+	HonorRequests
+)
+
+// RangeMode says what is done with the Range field.
+type RangeMode uint8
+
+const (
+	// RangesFull serves ranges, stores parts and joins them.
+	RangesFull RangeMode = iota
+	// RangesServe cuts ranges from complete entries and stores no parts.
+	RangesServe
+	// RangesPass forwards every request with Range and stores nothing of it.
+	RangesPass
+)
+
+// SetCookieMode says whether a response with Set-Cookie is stored.
+type SetCookieMode uint8
+
+const (
+	// CookieIfExplicit stores it with explicit freshness only: a heuristic
+	// that keeps a session cookie is the classic leak.
+	CookieIfExplicit SetCookieMode = iota
+	// CookieRefuse never stores it.
+	CookieRefuse
+	// CookieStrip stores it without the field.
+	CookieStrip
+	// CookieStore stores it like any other.
+	CookieStore
+)
+
+// HeadMode says when a 200 to HEAD updates a stored GET (RFC 9111 §4.3.5).
+type HeadMode uint8
+
+const (
+	// HeadRFC updates when all validators and the length agree.
+	HeadRFC HeadMode = iota
+	// HeadValidators demands at least one validator that agrees.
+	HeadValidators
+	// HeadNever updates nothing.
+	HeadNever
+)
+
+func orDefault[T ~int | ~int64](v, standard T) T {
+	if v == 0 {
+		return standard
+	}
+	return v
+}
+
+// Honors tells whether every request directive is heeded.
+func (t *Terms) Honors() bool { return t.Private || t.Requests == HonorRequests }
+
+// HeedsSafe tells whether those request directives are heeded that spare the
+// origin.
+func (t *Terms) HeedsSafe() bool { return t.Private || t.Requests != IgnoreRequests }
+
+// CollapseWait is CollapseTimeout with its default applied.
+func (t *Terms) CollapseWait() time.Duration { return orDefault(t.CollapseTimeout, 5*time.Second) }
+
+// RememberUncacheable is UncacheableMemory with its default applied.
+func (t *Terms) RememberUncacheable() time.Duration {
+	return orDefault(t.UncacheableMemory, 60*time.Second)
+}
+
+// Backoff is RevalidateBackoff with its default applied.
+func (t *Terms) Backoff() time.Duration { return orDefault(t.RevalidateBackoff, 5*time.Second) }
+
+// RangeLimit is MaxRanges with its default applied.
+func (t *Terms) RangeLimit() int { return orDefault(t.MaxRanges, 16) }
+
+// DeviceToken is Device with its default applied.
+func (t *Terms) DeviceToken() string {
+	if t.Device == "" {
+		return "larder"
+	}
+	return t.Device
+}
+
+// version is the origin's version now; empty where there is none.
+func (t *Terms) version() string {
+	if t.Version == nil {
+		return ""
+	}
+	return t.Version()
+}
+
+var standardTargets = []string{"Cdn-Cache-Control"}
+
+func (t *Terms) targets() []string {
+	switch {
+	case t.Private:
+		return nil
+	case t.TargetedFields == nil:
+		return standardTargets
+	}
+	return t.TargetedFields
+}

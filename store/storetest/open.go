@@ -1,0 +1,145 @@
+package storetest
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"testing"
+
+	"github.com/larderhq/larder/store"
+)
+
+// Open reads n octets from offset off; n < 0 means to the end. Less is there
+// than asked: the reader ends early.
+func openRange(t *testing.T, s store.Store) {
+	const size = 10_000
+	body := pattern("k", 0, size)
+	e := put(t, s, "k", nil, body)
+	for _, off := range []int64{0, 1, 4095, 4096, size - 1, size, size + 1, 1 << 62} {
+		for _, n := range []int64{-1, 0, 1, 2, 4096, size, size + 1, 1<<63 - 1} {
+			t.Run(fmt.Sprint(off, "+", n), func(t *testing.T) {
+				rest := body[min(off, size):]
+				if n >= 0 {
+					rest = rest[:min(n, int64(len(rest)))]
+				}
+				wantReader(t, func() io.ReadCloser { return openBody(t, s, e.ID, off, n) }, rest)
+			})
+		}
+	}
+}
+
+// A body is given back octet for octet, whatever its size, whether that is
+// known or not, and however it was cut in writing.
+func openSizes(t *testing.T, s store.Store) {
+	for i, size := range []int{0, 1, 4095, 4096, 4097, 65536, 300_001, 1 << 20, 1<<20 + 1, Kept} {
+		for _, piece := range []int{Kept, 1000 + i, 32 << 10} {
+			for _, declared := range []int{size, -1} {
+				body := pattern("k", uint64(size), size)
+				w := create(t, s, "k", int64(declared))
+				for rest := body; len(rest) > 0; rest = rest[min(piece, len(rest)):] {
+					write(t, w, rest[:min(piece, len(rest))])
+				}
+				e, err := w.Commit(t.Context())
+				if err != nil || e.Size != int64(size) {
+					t.Fatalf("Commit of %d octets, declared as %d: size %d, error %v", size, declared, e.Size, err)
+				}
+				wantBody(t, openBody(t, s, e.ID, 0, -1), body)
+				wantBody(t, openBody(t, s, e.ID, int64(size/2), int64(size/3)), body[size/2:size/2+size/3])
+				if err := s.Remove(t.Context(), e.ID); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+}
+
+// ErrGone: forgotten since Lookup.
+func openGone(t *testing.T, s store.Store) {
+	e := put(t, s, "k", nil, []byte("body"))
+	if err := s.Remove(t.Context(), e.ID); err != nil {
+		t.Fatal(err)
+	}
+	replaced := put(t, s, "k", nil, []byte("body"))
+	put(t, s, "k", nil, nil, replaced.ID)
+	for _, id := range []store.ID{0, e.ID, replaced.ID, 1 << 63} {
+		for _, n := range []int64{-1, 0, 4} {
+			_, err := s.Open(t.Context(), id, 0, n)
+			wantErr(t, "Open of a name of nothing", err, store.ErrGone)
+		}
+		wantErr(t, "Amend of a name of nothing", s.Amend(t.Context(), id, nil), store.ErrGone)
+		wantErr(t, "Remove of a name of nothing", s.Remove(t.Context(), id), nil)
+	}
+}
+
+// The octets stay readable until Close, whatever happens to the entry.
+func openOutlives(t *testing.T, s store.Store) {
+	const size = 400_000
+	begun := func(generation uint64) (store.Entry, func()) {
+		body := pattern("k", generation, size)
+		w := create(t, s, "k", -1)
+		follower := follow(t, w, 0)
+		write(t, w, body)
+		e, err := w.Commit(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		readers := []io.ReadCloser{follower, openBody(t, s, e.ID, 0, -1)}
+		first := make([]byte, 100)
+		for _, r := range readers {
+			if _, err := io.ReadFull(r, first); err != nil || !bytes.Equal(first, body[:100]) {
+				t.Fatalf("the first octets are wrong, or %v", err)
+			}
+		}
+		return e, func() {
+			t.Helper()
+			for _, r := range readers {
+				wantBody(t, r, body[100:])
+			}
+		}
+	}
+	removed, finishRemoved := begun(1)
+	if err := s.Remove(t.Context(), removed.ID); err != nil {
+		t.Fatal(err)
+	}
+	replaced, finishReplaced := begun(2)
+	put(t, s, "k", nil, nil, replaced.ID)
+	dropped, finishDropped := begun(3)
+	amended, finishAmended := begun(4)
+	for range store.MaxVariants - 1 {
+		touch(t, s, amended.ID)
+		put(t, s, "k", nil, nil)
+	}
+	if err := s.Amend(t.Context(), amended.ID, []byte("new head")); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.Open(t.Context(), dropped.ID, 0, -1)
+	wantErr(t, "Open of a variant that was let go", err, store.ErrGone)
+	for i := range 20 { // whoever reuses room too early, reuses it now
+		put(t, s, "other", nil, pattern("other", uint64(i), size))
+	}
+	finishRemoved()
+	finishReplaced()
+	finishDropped()
+	finishAmended()
+}
+
+// Remove forgets id, or nothing if it is already gone.
+func remove(t *testing.T, s store.Store) {
+	a := put(t, s, "k", nil, nil)
+	b := put(t, s, "k", nil, []byte("body"))
+	c := put(t, s, "k", nil, nil)
+	for range 2 {
+		if err := s.Remove(t.Context(), b.ID); err != nil {
+			t.Fatal(err)
+		}
+		wantIDs(t, s, "k", c.ID, a.ID)
+	}
+	for _, id := range []store.ID{a.ID, c.ID} {
+		if err := s.Remove(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantIDs(t, s, "k")
+	d := put(t, s, "k", nil, nil)
+	wantIDs(t, s, "k", d.ID)
+}
