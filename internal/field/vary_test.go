@@ -98,6 +98,9 @@ func TestVRY11_AcceptLanguage(t *testing.T) {
 	same(t, name, line("en;q=0.50"), line("EN;q=0.5"), line("en ;\tq=0.500"))
 	same(t, name, line("en;q=0"), line("en;q=0.000"), line("en;q=0."))
 	differ(t, name, line("en, de"), line("en"), line("en, de;q=0.5"), line("en, de;q=0.51"), line("en, de;q=0.501"), line("en, de;q=0"), line("en, de-at"), line("en, *"))
+	if got, _ := VaryValue(name, line("en ; q=1.0,DE;q=0.50, *;Q=0"), true); got != "*;q=0,de;q=0.5,en" {
+		t.Errorf("normal form is %q", got)
+	}
 	// Members that are not understood are left as they are.
 	differ(t, name, line("en"), line("en;q=2"), line("en;q=1.001"), line("en;q=0.5000"), line("en;q=x"), line("en;level=1"), line("en;q=0.5;a"), line("en;"), line("en;q="), line("EN;q=2"), line(`"en"`), line("e n"))
 }
@@ -128,11 +131,12 @@ func TestPOL25_LanguageSelects(t *testing.T) {
 		want            bool
 	}{
 		{"fr;q=0.5, de;q=1.0", "de", true},
-		{"fr;q=0.5, DE", "de", true},
+		{",fr;q=0.5,, DE ,", "de", true},
 		{"de", "De", true},
 		{"fr;q=0.5, de;q=0.6", "de", true},
 		{"fr;q=0.5, de;q=0.4, fr;q=0.1", "fr", true},
 		{"en, de", "de", false},
+		{"de, en", "de", false},
 		{"fr;q=0.5, de", "fr", false},
 		{"de", "de-AT", false},
 		{"de-AT", "de", false},

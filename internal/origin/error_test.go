@@ -315,7 +315,8 @@ func TestCONNECTRefused(t *testing.T) {
 }
 
 func TestSTS11_RequestThatCannotBeSent(t *testing.T) {
-	req := request(t, t.Context(), "GE T", "/", nil)
+	req := request(t, t.Context(), "GET", "/", nil)
+	req.Method = "GE T"
 	_, err := upstream(t, "http://127.0.0.1:1").RoundTrip(req)
 	wantError(t, err, "http_request_error", 400, false)
 	req = request(t, t.Context(), "GET", "/", nil)

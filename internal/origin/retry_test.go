@@ -101,7 +101,6 @@ func TestFWD09_NeverTwiceUnlessIdempotent(t *testing.T) {
 // warm opens n connections at once and leaves them idle.
 func warm(t *testing.T, up *origin.Upstream, n int) {
 	t.Helper()
-	var bodies []io.ReadCloser
 	var writers []*io.PipeWriter
 	for range n {
 		r, w := io.Pipe() // holds the connection until closed
@@ -115,7 +114,7 @@ func warm(t *testing.T, up *origin.Upstream, n int) {
 				t.Error(err)
 				return
 			}
-			bodies = append(bodies, resp.Body)
+			_ = resp.Body.Close()
 		}()
 		_, _ = io.WriteString(w, "bo") // taken: the connection is there
 		writers = append(writers, w)

@@ -151,9 +151,9 @@ func TestBudgetHammer(t *testing.T) {
 func TestReserve(t *testing.T) {
 	s := New(Options{Budget: 3})
 	var wg sync.WaitGroup
-	for range 8 {
+	for range 4 {
 		wg.Go(func() {
-			for range 50_000 {
+			for range 500_000 {
 				if s.reserve(2, 0) {
 					if used := s.used.Load(); used > s.budget {
 						t.Errorf("%d octets reserved of %d", used, s.budget)
@@ -403,6 +403,38 @@ func TestTrim(t *testing.T) {
 			s.Remove(ctx, e.ID)
 		}
 	}
+	wantEmpty(t, s)
+}
+
+// While a chunk is being cut somebody may open the entry: then it is left as
+// it is, for the new reader may hold it.
+func TestTrimLosesToReader(t *testing.T) {
+	s := New(Options{})
+	w, _ := s.Create(ctx, store.Key("k"), nil, -1)
+	w.Write([]byte("body"))
+	follower, _ := w.Open(ctx, 0) // keeps Commit from cutting
+	e, err := w.Commit(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := mustOpen(t, s, e.ID)
+	before := s.Stats().Bytes
+	sh := s.shardOfID(e.ID)
+	sh.mu.Lock()
+	sh.trim(sh.byID[e.ID]) // as if r had come in between
+	if got := cap(sh.byID[e.ID].chunks[0]); got != firstChunk {
+		t.Errorf("the chunk has %d octets under its reader, and had %d", got, firstChunk)
+	}
+	sh.mu.Unlock()
+	if got := s.Stats().Bytes; got != before {
+		t.Errorf("charged %d octets, want %d", got, before)
+	}
+	r.Close()
+	follower.Close()
+	if got := s.Stats().Bytes; got >= before {
+		t.Errorf("charged %d octets after the last reader, want less than %d", got, before)
+	}
+	audit(t, s)
 	wantEmpty(t, s)
 }
 

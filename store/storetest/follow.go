@@ -119,9 +119,8 @@ func followOffset(t *testing.T, s store.Store) {
 		copies = append(copies, collect(r, off%2 == 0))
 	}
 	from := func(off, end int64) []byte { return body[min(off, end):end] }
-	for i, off := range offsets {
-		copies[i].waits(t, nil)
-		_ = off
+	for _, c := range copies {
+		c.waits(t, nil)
 	}
 	write(t, w, body[:10_000])
 	for i, off := range offsets {

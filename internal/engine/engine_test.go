@@ -1,0 +1,123 @@
+package engine_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/larderhq/larder/internal/sim"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// A page that the origin lets everybody keep for a minute.
+var minute = sim.Reply{Header: []string{"Cache-Control: max-age=60", `ETag: "1"`}, Body: "page"}
+
+func TestSRV01_FreshIsServedWithoutTheOrigin(t *testing.T) {
+	sim.Run(t, func(w *sim.World) {
+		w.Origin(minute)
+		w.Get("/a").Want(200, "page").WantMiss("uri-miss")
+		w.Advance(59 * time.Second)
+		w.Get("/a").Want(200, "page").WantHit().WantField("Age", "59")
+		w.WantCount(1)
+		w.Advance(time.Second)
+		w.Origin(sim.Reply{Status: 304})
+		w.Get("/a").Want(200, "page").WantMiss("stale").WantField("Age")
+		w.WantCount(2)
+	})
+}
+
+// The story of the first seed: a proxy that sends Content-Length: 0 with every
+// 304 emptied the cache's next answers.
+func TestSeed0_ContentLengthOf304NeverFramesTheBody(t *testing.T) {
+	body := strings.Repeat("x", 45)
+	for _, length := range []string{"0", "10", "99", "garbage", "-1", "45"} {
+		for _, validator := range []string{`ETag: "v"`, "Last-Modified: Sat, 01 Jan 2000 00:00:00 GMT"} {
+			t.Run(length+" "+validator[:4], func(t *testing.T) {
+				sim.Run(t, func(w *sim.World) {
+					w.Origin(
+						sim.Reply{Header: []string{"Cache-Control: max-age=1", validator}, Body: body},
+						sim.Reply{Status: 304, Header: []string{"Cache-Control: max-age=60", validator, "Content-Length: " + length}},
+					)
+					w.Get("/f").Want(200, body)
+					w.Advance(2 * time.Second)
+					w.Get("/f").Want(200, body).WantMiss("stale").WantField("Content-Length", "45")
+					w.Get("/f").Want(200, body).WantHit().WantField("Content-Length", "45")
+					w.WantCount(2)
+				})
+			})
+		}
+	}
+}
+
+func TestCOL01_OneFetchForAThousandClients(t *testing.T) {
+	sim.Run(t, func(w *sim.World) {
+		slow := minute
+		slow.Delay = 3 * time.Second
+		w.Origin(slow)
+		var answers []*sim.Answer
+		for range 1000 {
+			answers = append(answers, w.Start("GET", "/cold", ""))
+		}
+		collapsed := 0
+		for _, a := range answers {
+			a.Wait()
+			a.Want(200, "page")
+			if strings.Contains(a.CacheStatus(), "collapsed") {
+				collapsed++
+			}
+		}
+		w.WantCount(1)
+		if collapsed != 999 {
+			t.Errorf("%d answers say collapsed, want 999", collapsed)
+		}
+	})
+}
+
+func TestCOL03_UncacheableIsNotServedOneAfterTheOther(t *testing.T) {
+	sim.Run(t, func(w *sim.World) {
+		n := make(chan int, 200)
+		for i := range 200 {
+			n <- i
+		}
+		w.Handle(func(*http.Request) sim.Reply {
+			return sim.Reply{Header: []string{"Cache-Control: no-store"}, Body: fmt.Sprint("answer ", <-n), Delay: time.Second}
+		})
+		start := time.Now()
+		var answers []*sim.Answer
+		for range 100 {
+			answers = append(answers, w.Start("GET", "/own", ""))
+		}
+		seen := map[string]bool{}
+		for _, a := range answers {
+			a.Wait()
+			if a.Status != 200 || seen[a.Body()] {
+				t.Fatalf("status %d, body %q, given twice: %v", a.Status, a.Body(), seen[a.Body()])
+			}
+			seen[a.Body()] = true
+		}
+		if took := time.Since(start); took > 2*time.Second {
+			t.Errorf("took %v: they waited for each other", took)
+		}
+		// From now on nobody waits at all.
+		start = time.Now()
+		w.Get("/own")
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("a later request took %v", took)
+		}
+	})
+}
+
+func TestSTL05_StaleWhileTheOriginIsDown(t *testing.T) {
+	sim.Run(t, func(w *sim.World) {
+		w.Origin(minute, sim.Reply{Err: errors.New("refused")})
+		w.Get("/a").Want(200, "page")
+		w.Advance(2 * time.Minute)
+		w.Get("/a").Want(200, "page").WantField("Age", "120")
+	})
+}
