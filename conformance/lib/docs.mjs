@@ -1,14 +1,13 @@
 // Writes docs/conformance.md from the recorded results.
 
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { peers } from './cache.mjs'
 import { readRecord, totals } from './record.mjs'
 import { refused } from './refused.mjs'
 import { kindOf, kinds, nameOf, passed, suiteVersion } from './suite.mjs'
 
 const page = new URL('../../docs/conformance.md', import.meta.url)
-const begin = '<!-- requirements:begin -->'
-const end = '<!-- requirements:end -->'
+const ledger = new URL('../../spec/requirements.tsv', import.meta.url)
 
 export function writeDocs () {
   const larder = readRecord('larder')
@@ -36,15 +35,33 @@ function checkReasons (records) {
 const notPassed = ({ results }) => Object.keys(results)
   .filter(id => kindOf(id) !== 'check' && !passed(results[id]))
 
-// Another tool writes between the marks; what it wrote is kept.
+// The ledger of requirements: how many there are a section, and what of them
+// is defended by a test. A test of the code base holds the ledger to the tests.
 function requirements () {
-  if (!existsSync(page)) return '\n'
-  const text = readFileSync(page, 'utf8')
-  const from = text.indexOf(begin)
-  const to = text.indexOf(end)
-  if (from < 0 || to < from) throw new Error(`docs/conformance.md has lost its marks ${begin} and ${end}`)
-  return text.slice(from + begin.length, to)
+  const sections = new Map()
+  for (const line of readFileSync(ledger, 'utf8').trim().split('\n').slice(1)) {
+    const [, section, level,, test] = line.split('\t')
+    const sums = sections.get(section) ?? { MUST: 0, SHOULD: 0, MAY: 0, tested: 0, later: 0, refused: 0 }
+    sums[level]++
+    sums[test === 'later' ? 'later' : test.startsWith('not done:') ? 'refused' : 'tested']++
+    sections.set(section, sums)
+  }
+  const columns = ['MUST', 'SHOULD', 'MAY', 'tested', 'refused', 'later']
+  const sum = column => [...sections.values()].reduce((n, sums) => n + sums[column], 0)
+  return table(['section', ...columns.map(c => (c === 'refused' ? 'not done, with the reason' : c))], [
+    ...[...sections].sort(([a], [b]) => a - b).map(([name, sums]) => [sectionNames[name] ?? name, ...columns.map(c => sums[c])]),
+    ['**all**', ...columns.map(sum)]
+  ])
 }
+
+const sectionNames = Object.fromEntries([
+  'Cache-Control syntax', 'Dates and times', 'What is stored', 'Cache key', 'Vary', 'Freshness and Age', 'Answering from the store',
+  'Serving stale', 'Validation with the origin', 'Conditional requests', 'Ranges and partial content', 'HEAD',
+  'Invalidation by requests', 'Groups, tags and purging', 'Targeted fields, Surrogate-Control', 'Cache-Status, Proxy-Status',
+  'Forwarding', 'HTTP/1.1 messages', 'HTTP/2 and HTTP/3', 'Interim responses, Expect, early data', 'Collapsing, two-stage expiry',
+  'Request directives', 'Content coding', 'QUERY, No-Vary-Search', 'Page assembly', 'Client cache and safety', 'Policy switches',
+  'Where the Go library is not enough'
+].map((name, i) => [String(i + 1).padStart(2, '0'), `${i + 1}. ${name}`]))
 
 const row = cells => `| ${cells.map(cell => `${cell}`.replaceAll('|', '\\|')).join(' | ')} |`
 const table = (head, rows) => [row(head), row(head.map(() => '---')), ...rows.map(row)].join('\n')
@@ -118,7 +135,10 @@ ${checksTable(surrogate)}
 
 ## Requirements
 
-${begin}${kept}${end}
+What Larder is built to do, row by row, is [spec/requirements.tsv](../spec/requirements.tsv); a test fails when a MUST of sections 1 to
+13, 15 to 17 and 20 to 22 has no test, or names one that does not exist.
+
+${kept}
 `
 }
 

@@ -184,7 +184,9 @@ func (t *Target) URL() *url.URL {
 // RoundTripper of ours sends those.
 func (t *Target) Outgoing() *url.URL {
 	u := t.URL()
-	u.Opaque = t.Path
+	if t.Path != "*" { // which no Opaque can stand for (RFC 9112 §3.2.4)
+		u.Opaque = t.Path
+	}
 	return u
 }
 

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/larderhq/larder/internal/flight"
@@ -15,16 +16,18 @@ func (x *exchange) refresh() {
 	if x.e.backoff.has(x.key, x.steady) {
 		return
 	}
+	if x.e.Terms.HeedsSafe() && x.req.Directives.NoStore {
+		return // what came back could not be kept (RFC 9111 §5.2.1.5)
+	}
 	d := rules.Decision{Action: rules.Fetch, Forward: rules.Stale}
 	if x.chosen().Validator() {
 		d.Action = rules.Validate
 	}
-	f, leader := x.e.flights.Join(x.key, x.lane(&d))
+	f, leader := x.e.flights.Join(x.key, x.req.Variant(x.chosen().Vary))
 	if !leader {
 		return
 	}
-	j := x.job(f, &d)
-	j.background = true
+	j := x.job(f, &d, true)
 	x.e.fly(x.e.ctx, j)
 }
 
@@ -35,18 +38,13 @@ func (x *exchange) ask(d *rules.Decision) bool {
 	f, leader := x.join(d)
 	var interim chan interimResponse
 	if leader {
-		j := x.job(f, d)
+		j := x.job(f, d, false)
 		interim = j.interim
-		// A shared fetch outlives its client: others wait for it, and so does
-		// the store. What is for one client alone ends with that client.
-		fetching := context.WithoutCancel(ctx)
-		if !f.Shared() {
-			fetching = ctx
-		}
-		x.e.fly(fetching, j)
+		x.e.fly(context.WithoutCancel(ctx), j)
 	}
 	var timeout <-chan time.Time
-	if wait := x.patience(leader); wait > 0 {
+	wait, stale := x.patience(leader)
+	if wait > 0 {
 		t := time.NewTimer(wait)
 		defer t.Stop()
 		timeout = t.C
@@ -66,6 +64,8 @@ func (x *exchange) ask(d *rules.Decision) bool {
 		case <-timeout:
 			if leader {
 				x.abandon(f)
+			}
+			if stale {
 				return x.deliverStale("revalidate-timeout (RFC 9111 4.2.4)")
 			}
 			x.alone = true
@@ -121,8 +121,12 @@ func (x *exchange) mayLead() bool {
 // lane names those requests for the key that may share one answer. What varies
 // is learnt from what is stored, or from a response that was not for us.
 func (x *exchange) lane(d *rules.Decision) string {
-	if len(x.vary) == 0 && len(x.kept) > 0 {
-		x.vary = x.kept[0].Vary
+	if len(x.vary) == 0 {
+		if k := x.chosen(); k != nil {
+			x.vary = k.Vary
+		} else if len(x.kept) > 0 {
+			x.vary = x.kept[0].Vary
+		}
 	}
 	lane := x.req.Variant(x.vary)
 	if x.forwardsRange(d) {
@@ -141,21 +145,28 @@ func (x *exchange) forwardsRange(d *rules.Decision) bool {
 	return x.req.Ranged() && d.Action != rules.Validate
 }
 
-// patience is how long to wait for a flight; 0 is as long as it takes.
-func (x *exchange) patience(leader bool) time.Duration {
+// patience is how long to wait for a flight, 0 for as long as it takes, and
+// whether what is stored will do after that. All the time since the request
+// came counts, also that spent with flights that failed.
+func (x *exchange) patience(leader bool) (wait time.Duration, stale bool) {
+	limit := time.Duration(0)
 	if !leader {
-		return x.e.Terms.CollapseWait()
+		limit = x.e.Terms.CollapseWait()
 	}
-	if x.staleAllowed(rules.Failure{Unreachable: true}).Store {
-		return x.e.Terms.RevalidateTimeout
+	if t := x.e.Terms.RevalidateTimeout; t > 0 && (leader || t < limit) && x.staleAllowed(rules.Failure{Unreachable: true}).Store {
+		limit, stale = t, true
 	}
-	return 0
+	if limit == 0 {
+		return 0, false
+	}
+	now, _ := x.e.Clock()
+	return max(1, limit-now.Sub(x.came)), stale
 }
 
 // abandon leaves a flight that we lead: nobody else would end the body that is
 // meant for us alone.
 func (x *exchange) abandon(f *flight.Flight[*landing]) {
-	x.e.background.Go(func() {
+	x.e.spawn(func() {
 		<-f.Landed()
 		f.Result().discard()
 	})
@@ -181,6 +192,21 @@ func (x *exchange) deliverStale(why string) bool {
 	return x.deliverKept(k, k.reply, seconds(age))
 }
 
+// deliverCommon answers with what another's fetch has confirmed. It returns
+// false if that has gone.
+func (x *exchange) deliverCommon(l *landing) bool {
+	k := l.common
+	steady, _ := x.e.Clock()
+	age := k.Age(steady)
+	x.event.ForwardStatus, x.event.Collapsed, x.event.Why = l.status, true, l.why
+	x.event.HasTTL, x.event.TTL = true, seconds(k.Lifetime-age)
+	if x.deliverKept(k, k.reply, seconds(age)) {
+		return true
+	}
+	x.event.Collapsed = false
+	return false
+}
+
 // land makes an answer of what our own fetch came to.
 func (x *exchange) land(l *landing, d *rules.Decision) bool {
 	x.event.ForwardStatus = l.status
@@ -194,7 +220,10 @@ func (x *exchange) land(l *landing, d *rules.Decision) bool {
 	case l.fault != nil:
 		x.fault(l.fault)
 	case l.refreshed != nil:
-		x.event.Why = l.why
+		steady, _ := x.e.Clock()
+		k := l.refreshed
+		x.event.Why, x.event.HasTTL, x.event.TTL = l.why, true, seconds(k.Lifetime-k.Age(steady))
+		defer l.discard()
 		if !x.deliverKept(l.refreshed, x.e.validated(l.refreshed), -1) {
 			x.unconditional = true
 			return false
@@ -225,13 +254,18 @@ func (x *exchange) share(l *landing) bool {
 		x.event.Collapsed = true
 		x.fault(l.fault)
 		return true
-	case l.refreshed != nil:
+	case l.common != nil && !rules.Holds(&x.req, l.common.Stored):
+		return false // a part that was validated for another range
+	case l.common != nil && rules.Shareable(&x.req, l.res, &x.e.Terms):
+		return x.deliverCommon(l)
+	case l.body == nil:
+		x.alone = true
 		return false
-	case l.res != nil && !l.res.Matches(&x.req, &x.e.Terms):
-		x.alone = len(x.vary) > 0 && len(x.vary) == len(l.res.Vary)
+	case !l.res.Matches(&x.req, &x.e.Terms):
+		x.alone = slices.Equal(x.vary, l.res.Vary)
 		x.vary = l.res.Vary
 		return false
-	case l.body == nil || !rules.Shareable(&x.req, l.res, &x.e.Terms):
+	case !rules.Shareable(&x.req, l.res, &x.e.Terms):
 		x.alone = true
 		return false
 	}

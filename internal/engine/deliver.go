@@ -49,9 +49,24 @@ func (x *exchange) unsatisfiable(size int64) {
 	x.plain(http.StatusRequestedRangeNotSatisfiable, "no octet of the range exists")
 }
 
-// multipart sends several spans as multipart/byteranges (RFC 9110 §15.3.7.2).
-func (x *exchange) multipart(k *kept, spans []span) {
+// multipart sends several spans as multipart/byteranges (RFC 9110 §15.3.7.2). It
+// returns false if the entry has gone, and nothing was sent.
+func (x *exchange) multipart(k *kept, spans []span) bool {
 	h := x.w.Header()
+	bodies := make([]io.ReadCloser, 0, len(spans))
+	defer func() {
+		for _, body := range bodies {
+			body.Close()
+		}
+	}()
+	for _, s := range spans { // now: what is open stays, whatever becomes of the entry
+		body, err := x.e.Store.Open(x.r.Context(), k.entry.ID, s.First, s.Last-s.First+1)
+		if err != nil {
+			clear(h)
+			return x.lost(err)
+		}
+		bodies = append(bodies, body)
+	}
 	boundary := rand.Text()
 	kind := ""
 	if lines := k.Header["Content-Type"]; len(lines) > 0 {
@@ -65,23 +80,17 @@ func (x *exchange) multipart(k *kept, spans []span) {
 		size += int64(len(heads[i])) + s.Last - s.First + 1
 	}
 	h["Content-Type"] = []string{"multipart/byteranges; boundary=" + boundary}
+	delete(h, "Content-Range") // one that the origin sent with its 200 (RFC 9110 §15.3.7.2)
 	h["Content-Length"] = []string{strconv.FormatInt(size, 10)}
 	x.respond(http.StatusPartialContent)
 	for i, s := range spans {
-		body, err := x.e.Store.Open(x.r.Context(), k.entry.ID, s.First, s.Last-s.First+1)
-		if err != nil {
+		if _, err := io.WriteString(x.w, heads[i]); err != nil {
 			x.abort(err)
 		}
-		_, err = io.WriteString(x.w, heads[i])
-		if err == nil {
-			x.copyKept(body, s.Last-s.First+1)
-		}
-		body.Close()
-		if err != nil {
-			x.abort(err)
-		}
+		x.copyKept(bodies[i], s.Last-s.First+1)
 	}
 	_, _ = io.WriteString(x.w, end) // all that was asked for has been sent
+	return true
 }
 
 // deliverSpool answers with a response that is on its way into the store. For
@@ -98,6 +107,9 @@ func (x *exchange) deliverSpool(l *landing, d *rules.Decision) bool {
 		if l.length >= 0 && !notModified && (waited || !x.forwardsRange(d)) {
 			c := rules.CutRange(&x.req, l.res, l.length, &x.e.Terms)
 			if c.Unsatisfiable {
+				if !waited {
+					l.discard()
+				}
 				x.unsatisfiable(l.length)
 				return true
 			}
@@ -106,16 +118,22 @@ func (x *exchange) deliverSpool(l *landing, d *rules.Decision) bool {
 			}
 		}
 	}
-	body, err := l.body.open(x.r.Context(), off)
-	if err != nil {
-		if waited {
+	body := l.first
+	if waited {
+		var err error
+		if body, err = l.body.open(x.r.Context(), off); err != nil {
 			return false
 		}
-		x.abort(err)
+		defer body.Close()
+	} else {
+		defer l.discard()
+		if _, err := io.CopyN(io.Discard, body, off); err != nil {
+			x.abort(err)
+		}
 	}
-	defer body.Close()
 	h := x.w.Header()
 	res := l.res
+	age := res.InitialAge
 	if waited {
 		res = rules.Kept(res, &x.e.Terms)
 	}
@@ -126,11 +144,13 @@ func (x *exchange) deliverSpool(l *landing, d *rules.Decision) bool {
 		for _, name := range res.Policy.NoCacheFields {
 			delete(h, name)
 		}
-		if steady, _ := x.e.Clock(); !x.e.Terms.HideAge {
-			h["Age"] = []string{strconv.FormatInt(seconds(res.Age(steady)), 10)}
+		steady, _ := x.e.Clock()
+		delete(h, "Age")
+		if age = res.Age(steady); !x.e.Terms.HideAge {
+			h["Age"] = []string{strconv.FormatInt(seconds(age), 10)}
 		}
 	}
-	x.event.HasTTL, x.event.TTL = true, seconds(res.Lifetime-res.InitialAge)
+	x.event.HasTTL, x.event.TTL = true, seconds(res.Lifetime-age)
 	length := l.length
 	if status == http.StatusPartialContent && n >= 0 {
 		h["Content-Range"] = []string{contentRange(span{First: off, Last: off + n - 1}, l.length)}
@@ -140,10 +160,12 @@ func (x *exchange) deliverSpool(l *landing, d *rules.Decision) bool {
 		h["Content-Length"] = []string{strconv.FormatInt(length, 10)}
 	}
 	x.event.Status = status
-	x.via(h)
 	x.status()
 	if notModified {
 		delete(h, "Content-Length")
+		if !res.Part.IsZero() {
+			delete(h, "Content-Range")
+		}
 		x.respond(http.StatusNotModified)
 		return true
 	}
@@ -167,7 +189,6 @@ func (x *exchange) deliverOrigin(l *landing) {
 		h["Content-Length"] = []string{strconv.FormatInt(l.length, 10)}
 	}
 	x.event.Status = l.res.Status
-	x.via(h)
 	x.status()
 	x.respond(l.res.Status)
 	if x.r.Method != http.MethodHead && bodyAllowed(l.res.Status) {
@@ -184,6 +205,9 @@ func (x *exchange) copyLive(body io.Reader, length int64) {
 	control := http.NewResponseController(x.w)
 	for {
 		n, err := body.Read(*buf)
+		if left := length - x.event.Sent; length >= 0 && int64(n) > left {
+			n, err = int(left), io.EOF // RFC 9112 §6.3: what follows is not ours to pass on
+		}
 		if n > 0 {
 			sent, werr := x.w.Write((*buf)[:n])
 			x.event.Sent += int64(sent)

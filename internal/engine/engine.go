@@ -5,6 +5,7 @@ package engine
 
 import (
 	"context"
+	"crypto/rand"
 	"net/http"
 	"sync"
 	"time"
@@ -56,6 +57,13 @@ type Config struct {
 	// Nil trusts nobody.
 	Trusts func(peer string) bool
 
+	// SpokenFor are fields beside the well-known ones (X-Forwarded-Host,
+	// X-Original-URL, X-HTTP-Method-Override and their like) by which a peer
+	// could name another host, scheme, path, method or identity than its own.
+	// They are kept from the origin unless the peer is trusted. Names are in
+	// canonical form.
+	SpokenFor []string
+
 	// Upgrades are the protocols of Upgrade that are tunnelled, in lower case.
 	Upgrades []string
 
@@ -91,9 +99,10 @@ type Clock func() (steady, wall time.Time)
 // nor revives anything (RFC 9111 §4.2.3).
 func SystemClock() Clock {
 	start := time.Now()
+	origin := start.Round(0) // without the monotonic reading, so that Add leaves none
 	return func() (steady, wall time.Time) {
 		now := time.Now()
-		return start.Add(now.Sub(start)).Round(0), now
+		return origin.Add(now.Sub(start)), now
 	}
 }
 
@@ -106,9 +115,12 @@ type Engine struct {
 	uncacheable marks
 	backoff     marks
 	exchanges   sync.Pool
+	spoken      spoken
 
-	// background holds the fetches that no client waits for.
+	// background holds the fetches, which outlive the clients that caused them.
 	background     sync.WaitGroup
+	mu             sync.Mutex // guards closed, and background until it is set
+	closed         bool
 	ctx            context.Context
 	stopBackground context.CancelFunc
 }
@@ -121,19 +133,39 @@ func New(c Config) *Engine {
 	if c.Clock == nil {
 		c.Clock = SystemClock()
 	}
+	if len(c.Terms.Secret) == 0 {
+		c.Terms.Secret = []byte(rand.Text() + rand.Text())
+	}
 	e := &Engine{Config: c}
 	e.uncacheable.seed()
 	e.backoff.seed()
+	e.spoken.learn(spokenFor)
+	e.spoken.learn(c.SpokenFor)
 	e.exchanges.New = func() any { return new(exchange) }
 	e.ctx, e.stopBackground = context.WithCancel(context.Background())
 	return e
 }
 
-// Close ends the fetches that no client waits for, and waits for them. The
-// caller has stopped sending requests.
+// Close ends the fetches that are under way, and waits for them. The caller has
+// stopped sending requests; those that are left fail.
 func (e *Engine) Close() {
 	e.stopBackground()
+	e.mu.Lock()
+	e.closed = true
+	e.mu.Unlock()
 	e.background.Wait()
+}
+
+// spawn runs f beside the requests. Close waits for it, unless it came later:
+// then the contexts of fetches have ended already.
+func (e *Engine) spawn(f func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		go f()
+		return
+	}
+	e.background.Go(f)
 }
 
 // ServeHTTP answers one request. It panics with http.ErrAbortHandler when an

@@ -36,21 +36,30 @@ func TestSRV01_FreshIsServedWithoutTheOrigin(t *testing.T) {
 // 304 emptied the cache's next answers.
 func TestSeed0_ContentLengthOf304NeverFramesTheBody(t *testing.T) {
 	body := strings.Repeat("x", 45)
-	for _, length := range []string{"0", "10", "99", "garbage", "-1", "45"} {
-		for _, validator := range []string{`ETag: "v"`, "Last-Modified: Sat, 01 Jan 2000 00:00:00 GMT"} {
-			t.Run(length+" "+validator[:4], func(t *testing.T) {
-				sim.Run(t, func(w *sim.World) {
-					w.Origin(
-						sim.Reply{Header: []string{"Cache-Control: max-age=1", validator}, Body: body},
-						sim.Reply{Status: 304, Header: []string{"Cache-Control: max-age=60", validator, "Content-Length: " + length}},
-					)
-					w.Get("/f").Want(200, body)
-					w.Advance(2 * time.Second)
-					w.Get("/f").Want(200, body).WantMiss("stale").WantField("Content-Length", "45")
-					w.Get("/f").Want(200, body).WantHit().WantField("Content-Length", "45")
-					w.WantCount(2)
+	stored := map[string]sim.Reply{
+		"by length":         {Body: body},
+		"chunked":           {Body: body, Length: -1},
+		"coded":             {Body: body, Header: []string{"Content-Encoding: gzip"}},
+		"chunked and coded": {Body: body, Length: -1, Header: []string{"Content-Encoding: gzip"}},
+	}
+	for how, page := range stored {
+		for _, length := range []string{"0", "10", "45", "46", "90", "garbage", "-1"} {
+			for _, validator := range []string{`ETag: "v"`, "Last-Modified: Fri, 31 Dec 1999 00:00:00 GMT"} {
+				t.Run(how+" "+length+" "+validator[:4], func(t *testing.T) {
+					sim.Run(t, func(w *sim.World) {
+						page := page
+						page.Header = append([]string{"Cache-Control: max-age=1", validator}, page.Header...)
+						w.Origin(page, sim.Reply{Status: 304, Header: []string{"Cache-Control: max-age=60", validator, "Content-Length: " + length}})
+						w.Get("/f").Want(200, body)
+						w.Advance(2 * time.Second)
+						w.Get("/f").Want(200, body).WantMiss("stale").WantField("Content-Length", "45")
+						w.Get("/f").Want(200, body).WantHit().WantField("Content-Length", "45")
+						w.Get("/f", "Range: bytes=40-").Want(206, body[40:]).WantHit().WantField("Content-Range", "bytes 40-44/45")
+						w.Do("HEAD", "/f", "").Want(200, "").WantHit().WantField("Content-Length", "45")
+						w.WantCount(2)
+					})
 				})
-			})
+			}
 		}
 	}
 }

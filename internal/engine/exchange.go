@@ -20,7 +20,8 @@ type exchange struct {
 	w http.ResponseWriter
 	r *http.Request
 
-	steady, wall time.Time // when the request came
+	came         time.Time // steady
+	steady, wall time.Time // when the request came, or came round again
 	target       canon.Target
 	key          []byte
 	req          rules.Request
@@ -35,6 +36,8 @@ type exchange struct {
 	part       *kept
 	miss       rules.Reason
 
+	// refreshes says that what is served is to be validated in the background.
+	refreshes bool
 	// alone says that sharing was tried, and did not work for this request.
 	alone bool
 	// unconditional says that a stored response that was being validated
@@ -50,6 +53,7 @@ type exchange struct {
 func (x *exchange) begin(e *Engine, w http.ResponseWriter, r *http.Request) {
 	*x = exchange{e: e, w: w, r: r, key: x.key[:0], candidates: x.candidates[:0], kept: x.kept[:0]}
 	x.steady, x.wall = e.Clock()
+	x.came = x.steady
 	x.event = observe.Event{
 		Start: x.wall, Client: r.RemoteAddr, Method: r.Method, Host: r.Host, Target: r.RequestURI, Proto: r.Proto,
 	}
@@ -59,7 +63,7 @@ func (x *exchange) begin(e *Engine, w http.ResponseWriter, r *http.Request) {
 func (x *exchange) end() {
 	if sink := x.e.Sink; sink != nil {
 		steady, _ := x.e.Clock()
-		x.event.Duration = steady.Sub(x.steady)
+		x.event.Duration = steady.Sub(x.came)
 		sink.Observe(&x.event)
 	}
 	e := x.e
@@ -70,6 +74,10 @@ func (x *exchange) end() {
 }
 
 func (x *exchange) serve() {
+	if x.r.Method == http.MethodConnect { // whose target has a form of its own
+		x.unserved()
+		return
+	}
 	var err error
 	if x.target, err = canon.Parse(x.r, x.secure()); err != nil {
 		x.refuse(err)
@@ -82,11 +90,10 @@ func (x *exchange) serve() {
 		return
 	}
 	switch method := x.r.Method; {
-	case method == http.MethodConnect || method == http.MethodTrace:
-		x.w.Header()["Allow"] = []string{"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"}
-		x.plain(http.StatusMethodNotAllowed, "the method "+method+" is not served here")
+	case method == http.MethodTrace:
+		x.unserved()
 	case x.lastHop():
-		x.w.Header()["Allow"] = []string{"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"}
+		x.w.Header()["Allow"] = []string{methods}
 		x.respond(http.StatusOK)
 	case x.upgrading() != "":
 		x.pass(rules.Bypass, "upgrade (RFC 9110 7.8)")
@@ -119,7 +126,7 @@ func (x *exchange) cached() {
 			}
 			continue // gone between Lookup and Open
 		case rules.ServeThenValidate:
-			x.refresh()
+			x.refreshes = true
 			if x.deliverStored(x.chosen(), &d) {
 				return
 			}
@@ -183,7 +190,10 @@ func (x *exchange) decide() rules.Decision {
 	if x.whole == nil && !x.req.Ranged() && d.Action != rules.Refuse {
 		// A fresh prefix helps, but does not do; a stale one does not help.
 		if fresh := d.Action == rules.Serve; !fresh || !rules.NotModified(&x.req, k.Stored) {
-			d.Action, d.Forward, d.Why = rules.Fetch, rules.Partial, "only a part is stored (RFC 9111 3.3)"
+			d = rules.Absent(&x.req, rules.Partial, &x.e.Terms)
+			if d.Action == rules.Fetch {
+				d.Why = "only a part is stored (RFC 9111 3.3)"
+			}
 			if !fresh {
 				x.part = nil
 			}
@@ -220,7 +230,7 @@ func (x *exchange) deliverStored(k *kept, d *rules.Decision) bool {
 // deliverKept answers from the store with the fields of reply, which it does
 // not change. Age is left out if it is negative: the origin has just confirmed
 // the response. It returns false if the entry has gone, and nothing was sent.
-func (x *exchange) deliverKept(k *kept, reply rules.Header, age int64) bool {
+func (x *exchange) deliverKept(k *kept, reply []replyField, age int64) bool {
 	s := k.Stored
 	notModified := x.req.Conditional() && rules.NotModified(&x.req, s)
 	off, n := int64(0), int64(-1)
@@ -228,7 +238,10 @@ func (x *exchange) deliverKept(k *kept, reply rules.Header, age int64) bool {
 	status := s.Status
 	if !notModified {
 		var ok bool
-		if spans, status, ok = x.cut(k); !ok {
+		if spans, status, ok = x.cut(k); !ok && !s.Part.IsZero() {
+			x.unconditional = true // a validation has moved the date of If-Range
+			return false
+		} else if !ok {
 			x.unsatisfiable(k.entry.Size)
 			return true
 		}
@@ -241,29 +254,38 @@ func (x *exchange) deliverKept(k *kept, reply rules.Header, age int64) bool {
 	}
 	body, err := x.e.Store.Open(x.r.Context(), k.entry.ID, off, n)
 	if err != nil {
-		if !errors.Is(err, store.ErrGone) {
-			x.event.Fault = err
-			x.unconditional = true // a store that fails is passed by
-		}
-		return false
+		return x.lost(err)
 	}
 	defer body.Close()
-
-	h := x.w.Header()
-	for name, lines := range reply {
-		h[name] = lines
+	if x.refreshes {
+		// Not before: what it brings may take the place of what is served.
+		x.refreshes = false
+		x.refresh()
 	}
-	if age >= 0 && !x.e.Terms.HideAge {
-		x.rendered(k, age)
-	} else {
+
+	// Known now, as Cache-Status compares it with the origin's.
+	if x.event.Status = status; notModified {
+		x.event.Status = http.StatusNotModified
+	}
+	h := x.w.Header()
+	for _, f := range reply {
+		h[f.name] = f.lines
+	}
+	switch {
+	case age < 0:
 		x.status()
+	case x.e.Terms.HideAge:
+		delete(h, "Age") // one that was received is out of date
+		x.status()
+	default:
+		x.rendered(k, age)
 	}
 	switch {
 	case notModified:
 		delete(h, "Content-Length")
 		x.respond(http.StatusNotModified)
 	case len(spans) > 1:
-		x.multipart(k, spans)
+		return x.multipart(k, spans)
 	case len(spans) == 1:
 		h["Content-Range"] = []string{contentRange(spans[0], x.total(k))}
 		h["Content-Length"] = []string{strconv.FormatInt(n, 10)}
@@ -276,6 +298,15 @@ func (x *exchange) deliverKept(k *kept, reply rules.Header, age int64) bool {
 		}
 	}
 	return true
+}
+
+// lost notes that a body could not be opened, and returns false.
+func (x *exchange) lost(err error) bool {
+	if !errors.Is(err, store.ErrGone) {
+		x.event.Fault = err
+		x.unconditional = true // a store that fails is passed by
+	}
+	return false
 }
 
 // rendered sets Age and Cache-Status, which look the same for a second.
@@ -356,4 +387,3 @@ func (c *countedWriter) Write(p []byte) (int, error) {
 	c.n += int64(n)
 	return n, err
 }
-

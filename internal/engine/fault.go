@@ -35,7 +35,7 @@ type proxyError interface {
 var errLoop = errors.New("the request has passed here before: the origin leads back to this cache")
 
 // asFault reads an error of Forward. What says nothing of itself counts as an
-// origin that cannot be reached.
+// origin that left without an answer.
 func asFault(err error) *fault {
 	var p proxyError
 	switch {
@@ -44,7 +44,7 @@ func asFault(err error) *fault {
 	case errors.Is(err, context.DeadlineExceeded):
 		return &fault{status: http.StatusGatewayTimeout, token: "connection_timeout", unreachable: true, err: err}
 	}
-	return &fault{status: http.StatusBadGateway, token: "destination_unavailable", unreachable: true, err: err}
+	return &fault{status: http.StatusBadGateway, token: "connection_terminated", unreachable: true, err: err}
 }
 
 // fault answers for an origin that did not. A stale answer that a directive
@@ -55,14 +55,18 @@ func (x *exchange) fault(f *fault) {
 	if f.unreachable && x.chosen() != nil {
 		status = http.StatusGatewayTimeout
 	}
-	b := field.AppendSFIdentifier(nil, x.e.Name)
-	b = append(append(b, "; error="...), f.token...)
-	x.w.Header()["Proxy-Status"] = []string{string(b)}
+	x.blame(f.token)
 	x.event.Why = f.token
 	if f.why != "" {
 		x.event.Why = f.token + " after " + f.why
 	}
 	x.plain(status, sentence(f.token))
+}
+
+// blame says in Proxy-Status what went wrong (RFC 9209 §2).
+func (x *exchange) blame(token string) {
+	b := field.AppendSFIdentifier(nil, x.e.Name)
+	x.w.Header()["Proxy-Status"] = []string{string(append(append(b, "; error="...), token...))}
 }
 
 // sentence is what a person reads of an error token.
@@ -92,7 +96,19 @@ func (x *exchange) refuse(err error) {
 	}
 	x.event.Why = e.Why
 	x.w.Header()["Connection"] = []string{"close"}
+	x.blame("http_request_error")
 	x.plain(e.Status, e.Why)
+}
+
+// methods are those that no client need be told to leave alone.
+const methods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+
+// unserved answers a method that ends here (RFC 9110 §9.3.6, §9.3.8).
+func (x *exchange) unserved() {
+	x.event.Why = "method not served (RFC 9110 9.3)"
+	x.w.Header()["Allow"] = []string{methods}
+	x.blame("http_request_error")
+	x.plain(http.StatusMethodNotAllowed, "the method "+x.r.Method+" is not served here")
 }
 
 // plain answers with a sentence of ours. It repeats nothing of the request.

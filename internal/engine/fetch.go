@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -36,20 +37,25 @@ type job struct {
 	stored *kept
 	// validating is the entry whose validators are sent, or nil.
 	validating *kept
-	// replacing is the entry that was to be validated before everything was
-	// asked for instead, or nil.
+	// replacing is the entry in whose place everything is asked for, because
+	// it cannot be validated, or nil.
 	replacing *kept
 	// prefix is the part whose rest is asked for, or nil.
 	prefix *kept
 	// clientConditions says that the client's own conditions go along.
 	clientConditions bool
 
-	background bool
-	interim    chan interimResponse
+	// client ends when the client goes away; nil: there is none.
+	client context.Context
+	// attached says that the fetch is of use to this client alone, until it
+	// turns out that its response is kept.
+	attached bool
+	interim  chan interimResponse
 }
 
 // A landing is what a fetch came to. At most one of fault, refreshed, body and
-// origin is set. It is shared by all who waited, but origin is the leader's.
+// origin is set. It is shared by all who waited, but for what is the leader's:
+// first, origin and last.
 type landing struct {
 	// status is the origin's, or 0.
 	status int
@@ -63,8 +69,14 @@ type landing struct {
 
 	fault     *fault
 	refreshed *kept
-	body      *spool
-	origin    io.ReadCloser
+	// common is refreshed as it is kept, for all who waited; nil if it is not.
+	common *kept
+	body   *spool
+	// first reads body from the beginning.
+	first  io.ReadCloser
+	origin io.ReadCloser
+	// last is what is to be done once the leader has answered.
+	last func()
 }
 
 // failure tells whether a stale response may be the better answer.
@@ -74,41 +86,57 @@ func (l *landing) asFailure() rules.Failure {
 	return rules.Failure{Status: l.status, Unreachable: l.fault != nil && l.fault.unreachable}
 }
 
-// discard ends the body that was for the leader alone.
+// discard ends what is for the leader alone. Only the leader calls it, or
+// whoever takes its place.
 func (l *landing) discard() {
-	if l.origin != nil {
-		l.origin.Close()
+	for _, body := range []io.ReadCloser{l.first, l.origin} {
+		if body != nil {
+			body.Close()
+		}
+	}
+	if l.last != nil {
+		l.last()
 	}
 }
 
-// job describes the fetch that the exchange needs. It shares nothing that
-// changes.
-func (x *exchange) job(f *flight.Flight[*landing], d *rules.Decision) *job {
+// job describes the fetch that the exchange needs, in the background or for its
+// client. It shares nothing that changes.
+func (x *exchange) job(f *flight.Flight[*landing], d *rules.Decision, background bool) *job {
 	j := &job{f: f, key: bytes.Clone(x.key), target: x.target, interim: make(chan interimResponse, interimRoom)}
-	j.req = x.req
-	j.req.Header = maps.Clone(x.req.Header)
+	method := x.r.Method
+	if background {
+		method = http.MethodGet
+	} else {
+		j.client = x.r.Context()
+		j.attached = !f.Shared() && d.Action != rules.Validate
+	}
 	if k := x.chosen(); k != nil && !x.unconditional {
 		j.stored = k
 	}
-	header := x.e.outbound(j.req.Header, x.r)
-	get := x.r.Method == http.MethodGet
+	get := method == http.MethodGet
 	switch {
 	case get && d.Action == rules.Validate && j.stored != nil:
 		j.validating = j.stored
 	case get && d.Forward == rules.Partial && j.stored != nil:
 		j.prefix = j.stored
+	case get && j.stored != nil && !x.req.GuardsState() && (background || !x.req.Ranged()):
+		j.replacing = j.stored // it has no validators
 	}
-	if j.validating != nil || j.prefix != nil {
-		clearConditions(header)
-		delete(header, "Range")
-	} else if get && !x.req.GuardsState() && (x.e.Terms.FillConditionals || j.stored != nil || f.Shared()) {
-		delete(header, "If-None-Match")
-		delete(header, "If-Modified-Since")
-	} else {
+	asked := maps.Clone(x.req.Header)
+	delete(asked, "Expect") // RFC 9110 §10.1.1: about content, of which there is none
+	switch {
+	case background || j.validating != nil || j.prefix != nil:
+		clearConditions(asked) // RFC 9111 §4.3.2: they are judged afterwards
+		delete(asked, "Range")
+	case get && !x.req.GuardsState() && (x.e.Terms.FillConditionals || j.stored != nil || f.Shared()):
+		delete(asked, "If-None-Match")
+		delete(asked, "If-Modified-Since")
+	default:
 		j.clientConditions = x.req.Conditional() || x.req.GuardsState()
 	}
+	j.req = rules.ReadRequest(method, asked)
 	j.out = &http.Request{
-		Method: x.r.Method, URL: x.target.Outgoing(), Host: x.target.Host, Header: header, Body: http.NoBody,
+		Method: method, URL: x.target.Outgoing(), Host: x.target.Host, Header: x.e.outbound(asked, x.r), Body: http.NoBody,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: x.r.RemoteAddr,
 	}
 	return j
@@ -120,25 +148,36 @@ func clearConditions(header http.Header) {
 	}
 }
 
-// fly runs a job on its own. It ends with ctx, or with the Engine.
+// fly runs a job on its own. It ends with the Engine, and with its client as
+// long as nobody but the client would miss it: others wait for a shared fetch,
+// and so does the store.
 func (e *Engine) fly(ctx context.Context, j *job) {
 	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(e.ctx, cancel)
-	e.background.Go(func() {
+	unbind := context.AfterFunc(e.ctx, cancel)
+	detach := func() bool { return true }
+	if j.attached {
+		detach = context.AfterFunc(j.client, cancel)
+	}
+	e.spawn(func() {
 		defer j.f.End()
 		l, fill := e.fetch(ctx, j)
-		if l.origin != nil {
-			l.origin = &lastBody{ReadCloser: l.origin, done: func() { stop(); cancel() }}
+		detach()
+		end := func() { unbind(); cancel() }
+		if l.origin == nil {
+			defer end()
+		} else {
+			l.origin = &lastBody{ReadCloser: l.origin, done: end}
 		}
-		if j.background {
+		if j.client == nil {
 			e.settle(j, l)
 			l.discard()
+		} else if l.origin != nil {
+			context.AfterFunc(j.client, cancel) // a body for this client alone
+		}
+		if fill == nil {
+			j.f.End() // before anybody knows: who comes now asks anew
 		}
 		j.f.Land(l)
-		if l.origin == nil {
-			defer cancel()
-			defer stop()
-		}
 		if fill != nil {
 			fill()
 		}
@@ -180,8 +219,12 @@ func (e *Engine) fetch(ctx context.Context, j *job) (l *landing, fill func()) {
 		if a != nil {
 			a.Body.Close()
 		}
-		j.replacing, j.validating, j.prefix = j.validating, nil, nil
+		if j.replacing == nil {
+			j.replacing = cmp.Or(j.validating, j.prefix)
+		}
+		j.validating, j.prefix = nil, nil
 		clearConditions(j.out.Header)
+		delete(j.out.Header, "Range") // which only its If-Range made safe
 		a, f = e.attempt(ctx, j)
 		if f != nil {
 			f.why = why
@@ -199,6 +242,9 @@ func (e *Engine) fetch(ctx context.Context, j *job) (l *landing, fill func()) {
 		return &landing{status: a.StatusCode, fault: &fault{status: http.StatusBadGateway, token: "http_protocol_error", err: errUnasked}}, nil
 	case a.StatusCode == http.StatusPartialContent && j.prefix != nil:
 		return e.complete(ctx, j, a)
+	case a.StatusCode == http.StatusPartialContent && len(j.out.Header["Range"]) == 0:
+		a.Body.Close()
+		return &landing{status: a.StatusCode, fault: &fault{status: http.StatusBadGateway, token: "http_protocol_error", err: errUnaskedPart}}, nil
 	case j.req.Method == http.MethodHead:
 		e.afterHead(ctx, j, a)
 	}
@@ -258,14 +304,16 @@ func (e *Engine) attempt(ctx context.Context, j *job) (*arrival, *fault) {
 // send asks the origin and reads the head of the answer.
 func (e *Engine) send(out *http.Request, req *rules.Request) (*arrival, *fault) {
 	asked, _ := e.Clock()
+	version := e.Terms.CurrentVersion()
 	res, err := e.Forward.RoundTrip(out)
 	if err != nil {
 		return nil, asFault(err)
 	}
-	at := rules.Receipt{Asked: asked}
+	at := rules.Receipt{Asked: asked, Version: version}
 	at.Arrived, at.Wall = e.Clock()
 	a := &arrival{Response: res}
 	a.stored = rules.Receive(req, res.StatusCode, message.EndToEnd(res.Header), at, &e.Terms)
+	a.stored.ToClose = res.ContentLength < 0 && res.Close && len(res.TransferEncoding) == 0 && res.ProtoMajor == 1
 	if res.StatusCode == http.StatusPartialContent {
 		a.stored.Part = rules.ReadPart(a.stored.Header, res.ContentLength, &e.Terms)
 	}
@@ -276,16 +324,24 @@ func (e *Engine) send(out *http.Request, req *rules.Request) (*arrival, *fault) 
 func (e *Engine) freshen(ctx context.Context, j *job, a *arrival) *landing {
 	old := j.validating
 	updated, _, why := rules.Freshen(old.Stored, &j.req, a.stored, &e.Terms)
-	j.f.Commit(func() {
-		if rules.Storable(&j.req, updated, nil, &e.Terms).Store {
-			// ErrGone: whoever delivers will notice, and fetch.
-			_ = e.Store.Amend(ctx, old.entry.ID, message.Encode(updated))
-		}
-	})
-	if !rules.Storable(&j.req, updated, nil, &e.Terms).Store {
-		why = "validated for the last time (RFC 9111 3.2)"
+	l := &landing{status: a.StatusCode, why: why, res: updated, refreshed: e.prepare(old.entry, updated)}
+	e.remember(j, updated.Lasts())
+	switch {
+	case updated.Ended(&e.Terms):
+		l.why = "validated for the last time (RFC 9111 3.2)"
+		l.last = func() { _ = e.Store.Remove(context.WithoutCancel(ctx), old.entry.ID) }
+		e.remember(j, false)
+		return l
+	case !rules.Storable(&j.req, updated, nil, &e.Terms).Store:
+		return l // for this request; the entry stays as it is for others
 	}
-	return &landing{status: a.StatusCode, why: why, res: updated, refreshed: e.prepare(old.entry, updated)}
+	common := rules.Kept(updated, &e.Terms)
+	l.common = e.prepare(old.entry, common)
+	j.f.Commit(func() {
+		// ErrGone: whoever delivers will notice, and fetch.
+		_ = e.Store.Amend(ctx, old.entry.ID, message.Encode(common))
+	})
+	return l
 }
 
 // keep stores the response if it may be stored, and lands it.
@@ -297,35 +353,34 @@ func (e *Engine) keep(ctx context.Context, j *job, a *arrival) (*landing, func()
 		verdict = rules.Verdict{Why: "an error while stale is usable (RFC 5861 4)"}
 	}
 	if l.why = verdict.Why; verdict.Store {
-		size := a.ContentLength
-		if p := a.stored.Part; !p.IsZero() {
+		res, size := a.stored, a.ContentLength
+		if p := res.Part; !p.IsZero() {
 			size = p.Size()
 		}
-		fill, err := e.spool(ctx, j, l, a.stored, a.Body, size)
+		if rules.Entire(&j.req, res) {
+			res = rules.Join(res, res, res.Part, &e.Terms)
+		}
+		fill, err := e.spool(ctx, j, l, res, a.Body, size)
 		if err == nil {
 			return l, fill
 		}
 		l.why = "not kept: " + reason(err)
 	}
-	if !verdict.Store {
-		e.endEntry(ctx, j, a)
+	e.supersede(ctx, j, a.StatusCode)
+	if j.f.Shared() && a.StatusCode < 500 {
+		e.remember(j, false)
 	}
 	l.origin = a.Body
 	return l, nil
 }
 
-// endEntry forgets the entry that was validated and got another answer, none
-// that takes its place (RFC 9111 §4.3.3), and remembers not to wait for what
-// cannot be shared.
-func (e *Engine) endEntry(ctx context.Context, j *job, a *arrival) {
-	for _, k := range []*kept{j.validating, j.replacing} {
-		if k != nil && rules.EndsEntry(a.StatusCode) {
+// supersede forgets the entry that was validated, or could not be, and got
+// another answer, none that takes its place in the store (RFC 9111 §4.3.3).
+func (e *Engine) supersede(ctx context.Context, j *job, status int) {
+	for _, k := range []*kept{j.validating, j.replacing, j.prefix} {
+		if k != nil && rules.EndsEntry(status) {
 			_ = e.Store.Remove(ctx, k.entry.ID)
 		}
-	}
-	if j.f.Shared() && a.StatusCode < 500 {
-		steady, _ := e.Clock()
-		e.uncacheable.set(j.key, steady, e.Terms.RememberUncacheable())
 	}
 }
 
@@ -336,32 +391,53 @@ func (e *Engine) spool(ctx context.Context, j *job, l *landing, res *rules.Store
 		return nil, err
 	}
 	l.body = newSpool(w)
-	if res.Policy.NoCache || res.Lifetime == 0 {
-		steady, _ := e.Clock()
-		e.uncacheable.set(j.key, steady, e.Terms.RememberUncacheable())
-	} else {
-		e.uncacheable.clear(j.key)
+	if j.client != nil {
+		// Opened now: the beginning of a body too large to keep is soon gone.
+		if l.first, err = l.body.open(j.client, 0); err != nil {
+			w.Abort(err)
+			l.body = nil
+			return nil, err
+		}
 	}
-	return func() { e.fill(ctx, j, l.body, res, body) }, nil
+	e.remember(j, res.Lasts())
+	return func() { e.fill(ctx, j, l.body, res, body, size) }, nil
+}
+
+// remember notes whether a response to j can be shared, so that it is of use to
+// wait for another's fetch.
+func (e *Engine) remember(j *job, shareable bool) {
+	if shareable {
+		e.uncacheable.clear(j.key)
+		return
+	}
+	steady, _ := e.Clock()
+	e.uncacheable.set(j.key, steady, e.Terms.RememberUncacheable())
 }
 
 // fill carries a body from the origin into the store, and makes the entry
-// visible if all of it came.
-func (e *Engine) fill(ctx context.Context, j *job, s *spool, res *rules.Stored, body io.ReadCloser) {
+// visible if all of it came: size octets, unless that is negative.
+func (e *Engine) fill(ctx context.Context, j *job, s *spool, res *rules.Stored, body io.ReadCloser, size int64) {
 	defer body.Close()
-	if _, err := copyBuffered(s, body); err != nil {
+	defer context.AfterFunc(ctx, func() { s.stop(context.Cause(ctx)) })()
+	_, err := copyBuffered(s, body)
+	if err == nil && !s.kept() || errors.Is(err, errNobody) {
+		e.supersede(ctx, j, res.Status) // it came, and is too large to keep
+		e.remember(j, false)
+	}
+	if err != nil || !s.kept() {
+		j.f.End() // who comes now is not to join what has failed
 		s.end(err)
 		return
 	}
-	if !s.kept() {
+	if size >= 0 && s.written != size {
+		// The origin's octets contradict what it declared. Its own client has
+		// them; the store has not.
 		s.end(nil)
 		return
 	}
 	committed := j.f.Commit(func() {
 		if _, err := s.w.Commit(ctx, e.replaced(ctx, j, res)...); err != nil {
-			// The origin's octets contradict what it declared. Its own client
-			// has them; the store has not.
-			s.w.Abort(nil)
+			s.w.Abort(nil) // a store that failed: the clients must not notice
 		}
 	})
 	if !committed {
@@ -369,9 +445,12 @@ func (e *Engine) fill(ctx context.Context, j *job, s *spool, res *rules.Stored, 
 		return
 	}
 	if !res.Part.IsZero() {
-		e.joinParts(ctx, j, res)
+		e.joinParts(context.WithoutCancel(ctx), j, res)
 	}
 }
 
-// errUnasked blames an origin.
-var errUnasked = errors.New("the origin answered 304 to a request without conditions")
+// They blame an origin.
+var (
+	errUnasked     = errors.New("the origin answered 304 to a request without conditions")
+	errUnaskedPart = errors.New("the origin answered 206 to a request without a range")
+)

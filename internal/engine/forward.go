@@ -17,12 +17,12 @@ import (
 // own map where nothing has to be changed.
 func (e *Engine) view(r *http.Request, target *canon.Target) rules.Header {
 	trusted := e.Trusts != nil && e.Trusts(r.RemoteAddr)
-	if e.Forwarded == ForwardNothing && !special(r.Header, trusted) {
+	if e.Forwarded == ForwardNothing && !e.special(r.Header, trusted) {
 		return r.Header
 	}
 	h := message.EndToEnd(r.Header)
-	if !trusted {
-		for _, name := range spokenFor {
+	for name := range h {
+		if e.spoken.drops(name, trusted) {
 			delete(h, name)
 		}
 	}
@@ -31,48 +31,76 @@ func (e *Engine) view(r *http.Request, target *canon.Target) rules.Header {
 }
 
 // spokenFor are the fields by which a client could name another host, scheme,
-// path, method or address than its own (RFC 9111 §7.1). They are believed only
-// from trusted peers.
+// path, method or address than its own (RFC 9111 §7.1), and all that begin with
+// spokenPrefix. They are believed only from trusted peers.
 var spokenFor = []string{
-	"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Scheme", "X-Forwarded-Port",
-	"X-Forwarded-Prefix", "X-Forwarded-Server", "X-Forwarded-Ssl", "X-Forwarded-Path", "X-Host", "X-Real-Ip", "X-Original-Url", "X-Original-Host",
-	"X-Rewrite-Url", "X-Http-Method-Override", "X-Http-Method", "X-Method-Override", "X-Http-Host-Override", "X-Url-Scheme", "Front-End-Https",
+	// The host.
+	"Forwarded", "X-Backend-Host", "X-Envoy-Original-Host", "X-Host", "X-Http-Host", "X-Http-Host-Override",
+	"X-Original-Host", "X-Proxy-Host", "X-Real-Host", "X-Server-Name",
+	// The scheme and the port.
+	"Front-End-Https", "X-Original-Port", "X-Original-Proto", "X-Original-Scheme", "X-Port", "X-Proto", "X-Real-Port", "X-Scheme",
+	"X-Url-Scheme",
+	// The path.
+	"X-Envoy-Original-Path", "X-Http-Destinationurl", "X-Http-Path-Override", "X-Original-Path", "X-Original-Uri", "X-Original-Url",
+	"X-Override-Url", "X-Proxy-Url", "X-Replaced-Path", "X-Request-Uri", "X-Rewrite-Uri", "X-Rewrite-Url", "X-Script-Name",
+	"X-Waws-Unencoded-Url",
+	// The method.
+	"X-Http-Method", "X-Http-Method-Override", "X-Method", "X-Method-Override", "X-Original-Method",
+	// The client.
+	"X-Client-Ip", "X-Cluster-Client-Ip", "X-Original-Forwarded-For", "X-Originating-Ip", "X-Proxyuser-Ip", "X-Real-Ip",
+	"X-Remote-Addr", "X-Remote-Ip",
+}
+
+const spokenPrefix = "X-Forwarded"
+
+// spoken are the names of fields that only trusted peers are believed.
+type spoken struct {
+	names map[string]bool
+	first [256]bool // first octets of the names
+}
+
+// learn takes up names in canonical form.
+func (s *spoken) learn(names []string) {
+	if s.names == nil {
+		s.names = make(map[string]bool)
+	}
+	for _, name := range names {
+		s.names[name], s.first[name[0]] = true, true
+	}
+}
+
+// drops tells whether the field name is kept from the origin. A name that some
+// servers mistake for one of ours is nobody's to speak.
+func (s *spoken) drops(name string, trusted bool) bool {
+	switch {
+	case name == "" || !s.first[name[0]]:
+		return false
+	case s.names[name]:
+		return !trusted
+	case !strings.ContainsAny(name, "_."):
+		return !trusted && strings.HasPrefix(name, spokenPrefix)
+	}
+	plain := http.CanonicalHeaderKey(strings.NewReplacer("_", "-", ".", "-").Replace(name))
+	return s.names[plain] || strings.HasPrefix(plain, spokenPrefix)
 }
 
 // special tells whether a request has fields that the origin must not see.
-func special(h http.Header, trusted bool) bool {
+func (e *Engine) special(h http.Header, trusted bool) bool {
 	for name, lines := range h {
-		switch name {
-		case "Connection":
+		if name == "Connection" {
 			if len(lines) != 1 || !strings.EqualFold(lines[0], "keep-alive") && !strings.EqualFold(lines[0], "close") {
 				return true
 			}
-		default:
-			if !trusted && (name[0] == 'X' || name[0] == 'F') && (slices.Contains(spokenFor, name) || alias(name)) {
-				return true
-			}
+		} else if e.spoken.drops(name, trusted) {
+			return true
 		}
 	}
 	return false
 }
 
-// alias tells a name that some servers mistake for one of spokenFor.
-func alias(name string) bool {
-	if !strings.ContainsAny(name, "_.") {
-		return false
-	}
-	plain := http.CanonicalHeaderKey(strings.NewReplacer("_", "-", ".", "-").Replace(name))
-	return slices.Contains(spokenFor, plain)
-}
-
 // speakFor tells the origin about the client, after what trusted peers said
 // (RFC 7239 §4).
 func (e *Engine) speakFor(r *http.Request, target *canon.Target, h http.Header) {
-	for name := range h {
-		if alias(name) {
-			delete(h, name)
-		}
-	}
 	switch e.Forwarded {
 	case ForwardStandard:
 		b := field.AppendForwardedNode([]byte("for="), r.RemoteAddr)
@@ -97,9 +125,10 @@ func (e *Engine) speakFor(r *http.Request, target *canon.Target, h http.Header) 
 	}
 }
 
-// forwardedValue quotes what is no token, such as a host with a port.
+// forwardedValue quotes a host that is no token, such as one with a port. The
+// octets of a host (RFC 3986 §3.2.2) need no escapes.
 func forwardedValue(s string) string {
-	if strings.ContainsAny(s, ":[]") {
+	if strings.ContainsAny(s, ":[](),;=") {
 		return `"` + s + `"`
 	}
 	return s
@@ -132,13 +161,6 @@ func (e *Engine) viaMember(major, minor int) string {
 	return version + " " + e.Pseudonym
 }
 
-// via adds us to the Via of a response, where that is wished for.
-func (x *exchange) via(h http.Header) {
-	if x.e.ViaResponse && x.e.Pseudonym != "" {
-		h["Via"] = append(slices.Clip(h["Via"]), x.e.viaMember(1, 1))
-	}
-}
-
 // looped tells whether a request has passed here before, more often than it may
 // (RFC 9110 §7.6.3, RFC 8586 §2).
 func (e *Engine) looped(h http.Header) bool {
@@ -149,8 +171,11 @@ func (e *Engine) looped(h http.Header) bool {
 // lastHop tells whether Max-Forwards makes us the one to answer (RFC 9110
 // §7.6.2); otherwise it counts down.
 func (x *exchange) lastHop() bool {
+	if x.r.Method != http.MethodOptions {
+		return false
+	}
 	lines := x.r.Header["Max-Forwards"]
-	if x.r.Method != http.MethodOptions || len(lines) != 1 {
+	if len(lines) != 1 {
 		return false
 	}
 	n, err := strconv.ParseUint(lines[0], 10, 63)

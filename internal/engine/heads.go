@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"strconv"
 	"sync/atomic"
 
@@ -30,9 +31,15 @@ type kept struct {
 	entry store.Entry
 	// reply are the fields of an answer from the store without validation,
 	// but for Age and Cache-Status.
-	reply rules.Header
+	reply []replyField
 	// rendered is the last Age and Cache-Status that were sent.
 	rendered atomic.Pointer[rendered]
+}
+
+// A replyField is one field of a prepared answer.
+type replyField struct {
+	name  string
+	lines []string
 }
 
 // A rendered is what one second of an entry's life looks like to a client.
@@ -62,16 +69,15 @@ func (h *heads) decode(entry *store.Entry, e *Engine) *kept {
 // prepare makes the answer that entry gives while it is used as it is.
 func (e *Engine) prepare(entry store.Entry, stored *rules.Stored) *kept {
 	k := &kept{Stored: stored, entry: entry}
-	k.reply = e.validated(k)
-	for _, name := range stored.Policy.NoCacheFields {
-		delete(k.reply, name) // RFC 9111 §5.2.2.4
-	}
+	k.reply = slices.DeleteFunc(e.validated(k), func(f replyField) bool {
+		return slices.Contains(stored.Policy.NoCacheFields, f.name) // RFC 9111 §5.2.2.4
+	})
 	return k
 }
 
 // validated are the fields of an answer that the origin has just confirmed: all
 // of them, also those that a qualified no-cache names.
-func (e *Engine) validated(k *kept) rules.Header {
+func (e *Engine) validated(k *kept) []replyField {
 	h := e.outward(k.Header)
 	if !k.Part.IsZero() {
 		delete(h, "Content-Range") // written anew for each answer
@@ -79,11 +85,15 @@ func (e *Engine) validated(k *kept) rules.Header {
 	if bodyAllowed(k.Status) {
 		h["Content-Length"] = []string{strconv.FormatInt(k.entry.Size, 10)}
 	}
-	return h
+	reply := make([]replyField, 0, len(h))
+	for name, lines := range h {
+		reply = append(reply, replyField{name, lines})
+	}
+	return reply
 }
 
 // outward is a copy of the fields of a response with those removed that are not
-// for clients.
+// for clients, and with us in Via where that is wished for.
 func (e *Engine) outward(header rules.Header) rules.Header {
 	out := make(rules.Header, len(header)+4)
 	for name, lines := range header {
@@ -94,6 +104,9 @@ func (e *Engine) outward(header rules.Header) rules.Header {
 	}
 	if e.Terms.Surrogate {
 		delete(out, "Surrogate-Control")
+	}
+	if e.ViaResponse && e.Pseudonym != "" {
+		out["Via"] = append(slices.Clip(out["Via"]), e.viaMember(1, 1))
 	}
 	return out
 }

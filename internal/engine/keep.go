@@ -56,6 +56,12 @@ func (e *Engine) complete(ctx context.Context, j *job, a *arrival) (*landing, fu
 	prefix, err := e.Store.Open(ctx, j.prefix.entry.ID, 0, -1)
 	if err == nil {
 		whole := &joinedBody{Reader: io.MultiReader(prefix, a.Body), prefix: prefix, rest: a.Body}
+		if v := rules.Storable(&j.req, res, nil, &e.Terms); !v.Store {
+			l.why, l.origin = v.Why, whole
+			e.supersede(ctx, j, res.Status)
+			e.remember(j, false)
+			return l, nil
+		}
 		var fill func()
 		if fill, err = e.spool(ctx, j, l, res, whole, size); err == nil {
 			return l, fill
@@ -104,8 +110,12 @@ func (e *Engine) joinParts(ctx context.Context, j *job, res *rules.Stored) {
 		}
 		switch err := e.joinTwo(ctx, j, k, newest, u); {
 		case errors.Is(err, errDiffer):
-			_ = e.Store.Remove(ctx, k.entry.ID)
-			_ = e.Store.Remove(ctx, newest.entry.ID)
+			// The tag has stood for two contents: none under it is to be trusted.
+			for _, p := range entries {
+				if !p.Part.IsZero() && rules.Joinable(p.Stored, newest.Stored) {
+					_ = e.Store.Remove(ctx, p.entry.ID)
+				}
+			}
 			return
 		case err == nil:
 			e.joinParts(ctx, j, res) // it may touch a third part now
@@ -190,7 +200,7 @@ func (e *Engine) afterHead(ctx context.Context, j *job, a *arrival) {
 		}
 		effect, updated := rules.AfterHead(k.Stored, k.entry.Size, &j.req, a.stored, declaredLength(a), &e.Terms)
 		if effect != rules.HeadNothing {
-			j.f.Commit(func() { _ = e.Store.Amend(ctx, k.entry.ID, message.Encode(updated)) })
+			j.f.Commit(func() { _ = e.Store.Amend(ctx, k.entry.ID, message.Encode(rules.Kept(updated, &e.Terms))) })
 		}
 	}
 }

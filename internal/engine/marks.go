@@ -24,10 +24,10 @@ func (m *marks) slot(key []byte) (slot *atomic.Uint64, tag uint64) {
 	return &m.slots[h%markSlots], h &^ (1<<32 - 1)
 }
 
-// set marks key from now on for span.
+// set marks key from now on for span, or up to a second longer.
 func (m *marks) set(key []byte, now time.Time, span time.Duration) {
 	slot, tag := m.slot(key)
-	slot.Store(tag | uint64(uint32(now.Add(span).Unix())))
+	slot.Store(tag | uint64(uint32(now.Add(span+time.Second-1).Unix())))
 }
 
 // clear takes the mark off key.

@@ -36,8 +36,11 @@ func (x *exchange) pass(reason rules.Reason, why string) {
 	}
 	if x.r.ContentLength == 0 {
 		out.Body = http.NoBody
-	} else if lines := x.r.Header["Expect"]; len(lines) > 0 {
-		header["Expect"] = lines
+		delete(header, "Expect") // there is nothing to wait with (RFC 9110 §10.1.1)
+	} else {
+		// The answer may begin before the content has come. A writer that
+		// cannot be told so needs not be.
+		_ = http.NewResponseController(x.w).EnableFullDuplex()
 	}
 	a, f := e.send(out.WithContext(interim.With(x.r.Context(), inform)), &x.req)
 	if f != nil {
@@ -77,16 +80,16 @@ func (x *exchange) keepPosted(a *arrival, l *landing) bool {
 	}
 	get := x.req
 	get.Method = http.MethodGet
-	j := &job{f: e.flights.Alone(x.key), key: bytes.Clone(x.key), target: x.target, req: get}
+	j := &job{f: e.flights.Alone(x.key), key: bytes.Clone(x.key), target: x.target, req: get, client: x.r.Context()}
 	fill, err := e.spool(x.r.Context(), j, l, a.stored, a.Body, a.ContentLength)
 	if err != nil {
 		j.f.End()
 		return false
 	}
-	l.origin = nil
+	l.origin, l.judged = nil, true
 	x.event.Stored = true
 	done := make(chan struct{})
-	e.background.Go(func() {
+	e.spawn(func() {
 		defer close(done)
 		defer j.f.End()
 		fill()

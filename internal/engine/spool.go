@@ -35,6 +35,7 @@ type spool struct {
 	mu      sync.Mutex
 	readers map[*spoolReader]struct{}
 	relay   *relay
+	stopped error
 	written int64
 }
 
@@ -63,10 +64,21 @@ func (s *spool) overflow() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.relay = newRelay(s.written)
+	s.relay.stopped = s.stopped
 	for r := range s.readers {
 		s.relay.join(r)
 	}
 	s.w.Abort(errOverflow)
+}
+
+// stop has writes to a body that is not kept fail from now on, also those that
+// wait for a client.
+func (s *spool) stop(cause error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped = cause; s.relay != nil {
+		s.relay.stop(cause)
+	}
 }
 
 // kept tells whether the whole body went into the store so far.
@@ -94,7 +106,7 @@ func (s *spool) open(ctx context.Context, off int64) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &spoolReader{spool: s, ctx: ctx, inner: inner, off: off}
+	r := &spoolReader{spool: s, ctx: ctx, inner: inner, from: off}
 	s.readers[r] = struct{}{}
 	return r, nil
 }
@@ -106,13 +118,12 @@ type spoolReader struct {
 	ctx   context.Context
 	inner io.ReadCloser
 	relay *relay // set once inner is used up
-	off   int64
+	from  int64  // where it began
 }
 
 func (r *spoolReader) Read(p []byte) (int, error) {
 	if r.relay == nil {
 		n, err := r.inner.Read(p)
-		r.off += int64(n)
 		if !errors.Is(err, errOverflow) {
 			return n, err
 		}
@@ -148,6 +159,8 @@ type relay struct {
 	at   map[*spoolReader]int64
 	done bool
 	err  error
+	// stopped, if set, is why nothing more is written.
+	stopped error
 }
 
 func newRelay(base int64) *relay {
@@ -156,8 +169,9 @@ func newRelay(base int64) *relay {
 	return r
 }
 
-// join lets a reader that is still busy with what was kept go on here.
-func (r *relay) join(reader *spoolReader) { r.at[reader] = r.base }
+// join lets a reader that is still busy with what was kept, or begins further
+// on, go on here.
+func (r *relay) join(reader *spoolReader) { r.at[reader] = max(r.base, reader.from) }
 
 func (r *relay) leave(reader *spoolReader) {
 	r.mu.Lock()
@@ -169,18 +183,28 @@ func (r *relay) leave(reader *spoolReader) {
 func (r *relay) write(p []byte) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for r.trim(); len(r.buf)+len(p) > relayWindow && len(r.buf) > 0 && len(r.at) > 0; r.trim() {
+	for r.trim(); len(r.buf)+len(p) > relayWindow && len(r.buf) > 0 && len(r.at) > 0 && r.stopped == nil; r.trim() {
 		base := r.base
 		patience := time.AfterFunc(relayPatience, func() { r.dropSlowest(base) })
 		r.turn.Wait()
 		patience.Stop()
 	}
-	if len(r.at) == 0 {
+	switch {
+	case r.stopped != nil:
+		return r.stopped
+	case len(r.at) == 0:
 		return errNobody
 	}
 	r.buf = append(r.buf, p...)
 	r.turn.Broadcast()
 	return nil
+}
+
+func (r *relay) stop(cause error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stopped = cause
+	r.turn.Broadcast()
 }
 
 // trim lets go of what everybody has read.
@@ -202,7 +226,7 @@ func (r *relay) dropSlowest(base int64) {
 	defer r.mu.Unlock()
 	waiting := false
 	for _, at := range r.at {
-		waiting = waiting || at == r.base+int64(len(r.buf))
+		waiting = waiting || at >= r.base+int64(len(r.buf))
 	}
 	if r.base != base || !waiting {
 		return
@@ -226,10 +250,13 @@ func (r *relay) read(ctx context.Context, reader *spoolReader, p []byte) (int, e
 	defer r.mu.Unlock()
 	for {
 		at, member := r.at[reader]
-		if !member {
+		switch {
+		case ctx.Err() != nil:
+			return 0, ctx.Err()
+		case !member:
 			return 0, errTooSlow
 		}
-		if n := copy(p, r.buf[at-r.base:]); n > 0 {
+		if n := copy(p, r.buf[min(at-r.base, int64(len(r.buf))):]); n > 0 {
 			r.at[reader] = at + int64(n)
 			r.turn.Broadcast()
 			return n, nil
@@ -239,8 +266,6 @@ func (r *relay) read(ctx context.Context, reader *spoolReader, p []byte) (int, e
 			return 0, r.err
 		case r.done:
 			return 0, io.EOF
-		case ctx.Err() != nil:
-			return 0, ctx.Err()
 		}
 		r.turn.Wait()
 	}

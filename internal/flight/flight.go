@@ -1,7 +1,11 @@
 // Package flight lets one fetch serve many that wait for it.
 package flight
 
-import "sync"
+import (
+	"maps"
+	"slices"
+	"sync"
+)
 
 // A Group holds the fetches under way. The zero value works. All methods of it
 // and its flights may be called by any number of goroutines.
@@ -11,12 +15,19 @@ import "sync"
 // comes to.
 type Group[R any] struct {
 	mu    sync.Mutex
-	byKey map[string][]*Flight[R]
+	byKey map[string]*hangar[R]
+}
+
+// A hangar holds the flights of one key.
+type hangar[R any] struct {
+	lanes map[string]*Flight[R]
+	alone map[*Flight[R]]struct{}
 }
 
 // A Flight is one fetch under way, from Join or Alone until End.
 type Flight[R any] struct {
 	group     *Group[R]
+	home      *hangar[R]
 	key, lane string
 	shared    bool
 
@@ -54,20 +65,27 @@ func (g *Group[R]) Active(key []byte, lane string) *Flight[R] {
 }
 
 func (g *Group[R]) find(key []byte, lane string) *Flight[R] {
-	for _, f := range g.byKey[string(key)] {
-		if f.shared && f.lane == lane {
-			return f
-		}
+	if h := g.byKey[string(key)]; h != nil {
+		return h.lanes[lane]
 	}
 	return nil
 }
 
 func (g *Group[R]) begin(key []byte, lane string, shared bool) *Flight[R] {
-	f := &Flight[R]{group: g, key: string(key), lane: lane, shared: shared, landed: make(chan struct{})}
-	if g.byKey == nil {
-		g.byKey = make(map[string][]*Flight[R])
+	h := g.byKey[string(key)]
+	if h == nil {
+		h = &hangar[R]{lanes: make(map[string]*Flight[R]), alone: make(map[*Flight[R]]struct{})}
+		if g.byKey == nil {
+			g.byKey = make(map[string]*hangar[R])
+		}
+		g.byKey[string(key)] = h
 	}
-	g.byKey[f.key] = append(g.byKey[f.key], f)
+	f := &Flight[R]{group: g, home: h, key: string(key), lane: lane, shared: shared, landed: make(chan struct{})}
+	if shared {
+		h.lanes[lane] = f
+	} else {
+		h.alone[f] = struct{}{}
+	}
 	return f
 }
 
@@ -77,8 +95,12 @@ func (g *Group[R]) begin(key []byte, lane string, shared bool) *Flight[R] {
 // their answer.
 func (g *Group[R]) Forget(key []byte) {
 	g.mu.Lock()
-	flights := g.byKey[string(key)]
+	h := g.byKey[string(key)]
 	delete(g.byKey, string(key))
+	var flights []*Flight[R]
+	if h != nil {
+		flights = slices.AppendSeq(slices.Collect(maps.Values(h.lanes)), maps.Keys(h.alone))
+	}
 	g.mu.Unlock()
 	for _, f := range flights {
 		f.mu.Lock()
@@ -92,8 +114,8 @@ func (g *Group[R]) Len() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	n := 0
-	for _, flights := range g.byKey {
-		n += len(flights)
+	for _, h := range g.byKey {
+		n += len(h.lanes) + len(h.alone)
 	}
 	return n
 }
@@ -128,21 +150,14 @@ func (f *Flight[R]) Commit(keep func()) bool {
 
 // End takes the flight out of the group. Nobody joins it any more.
 func (f *Flight[R]) End() {
-	g := f.group
+	g, h := f.group, f.home
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	flights := g.byKey[f.key]
-	for i := range flights {
-		if flights[i] == f {
-			// A copy: Forget may hold the old slice.
-			rest := make([]*Flight[R], 0, len(flights)-1)
-			rest = append(append(rest, flights[:i]...), flights[i+1:]...)
-			if len(rest) == 0 {
-				delete(g.byKey, f.key)
-			} else {
-				g.byKey[f.key] = rest
-			}
-			return
-		}
+	if h.lanes[f.lane] == f {
+		delete(h.lanes, f.lane)
+	}
+	delete(h.alone, f)
+	if g.byKey[f.key] == h && len(h.lanes)+len(h.alone) == 0 {
+		delete(g.byKey, f.key)
 	}
 }

@@ -81,8 +81,9 @@ func incomplete(what string) *Error {
 // Each RoundTrip runs h in a goroutine of its own and returns when the head
 // of the answer is there. The handler may write at most 32 KiB ahead of the
 // reader of the response body. It sees its request's context end, and its
-// writes fail, when that body is closed or the context of the request ends;
-// the goroutine lives until the handler returns.
+// writes fail, when that body is closed or the context of the request ends,
+// also where there is no body to read, as with HEAD; the goroutine lives until
+// the handler returns.
 //
 // The body ends in io.EOF only after the handler returned in good order. If
 // it panics, stops early or writes less than it declared, the body ends in an
@@ -174,8 +175,12 @@ func inbound(req *http.Request) (*http.Request, error) {
 		in.Host = req.URL.Host
 	}
 	target := *req.URL
-	if target.Opaque != "" {
-		u, err := url.ParseRequestURI(target.RequestURI())
+	octets := target.Opaque
+	if octets != "" {
+		if target.RawQuery != "" || target.ForceQuery {
+			octets += "?" + target.RawQuery
+		}
+		u, err := url.ParseRequestURI(octets)
 		if err != nil {
 			return nil, fmt.Errorf("request target: %w", err)
 		}
@@ -186,7 +191,9 @@ func inbound(req *http.Request) (*http.Request, error) {
 		target.Path = "/"
 	}
 	in.URL = &target
-	in.RequestURI = target.RequestURI()
+	if in.RequestURI = octets; octets == "" {
+		in.RequestURI = target.RequestURI()
+	}
 	in.Header = req.Header.Clone()
 	if in.Header == nil {
 		in.Header = http.Header{}

@@ -140,15 +140,17 @@ func TestFWD16_LongBodies(t *testing.T) {
 	long := strings.Repeat("0123456789", 50000)
 	for name, h := range map[string]http.HandlerFunc{
 		"one write": write(long),
-		"many writes": func(w http.ResponseWriter, _ *http.Request) {
+		"many writes": func(w http.ResponseWriter, r *http.Request) {
 			for i := 0; i < len(long); i += 1000 {
-				if n, err := io.WriteString(w, long[i:i+1000]); n != 1000 || err != nil {
+				n, err := io.WriteString(w, long[i:i+1000])
+				if (n != 1000 || err != nil) && r.Method == "GET" { // HEAD has its answer and closes
 					t.Error(n, err)
 				}
 			}
 		},
-		"ReadFrom": func(w http.ResponseWriter, _ *http.Request) {
-			if n, err := io.Copy(w, struct{ io.Reader }{strings.NewReader(long)}); n != int64(len(long)) || err != nil {
+		"ReadFrom": func(w http.ResponseWriter, r *http.Request) {
+			n, err := io.Copy(w, struct{ io.Reader }{strings.NewReader(long)})
+			if (n != int64(len(long)) || err != nil) && r.Method == "GET" {
 				t.Error(n, err)
 			}
 		},

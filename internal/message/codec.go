@@ -27,12 +27,14 @@ func Encode(s *rules.Stored) []byte {
 	b = binary.AppendVarint(b, s.Part.Last)
 	b = binary.AppendVarint(b, s.Part.Total)
 	b = appendBool(b, s.Spent)
+	b = appendBool(b, s.ToClose)
 	b = appendText(b, s.Version)
 	b = binary.AppendUvarint(b, uint64(len(s.Selecting)))
 	for _, sel := range s.Selecting {
 		b = appendText(b, sel.Name)
 		b = appendBool(b, sel.Present)
 		b = appendText(b, sel.Value)
+		b = appendText(b, sel.Line)
 	}
 	lines := 0
 	for _, values := range s.Header {
@@ -64,26 +66,41 @@ func Decode(head []byte, terms *rules.Terms) (*rules.Stored, error) {
 		Delay:      time.Duration(r.varint()),
 		Part:       rules.Part{First: r.varint(), Last: r.varint(), Total: r.varint()},
 		Spent:      r.bool(),
+		ToClose:    r.bool(),
 		Version:    r.textValue(),
 	}
-	for range r.count() {
-		s.Selecting = append(s.Selecting, rules.Selecting{Name: r.textValue(), Present: r.bool(), Value: r.textValue()})
+	if n := r.count(4); n > 0 {
+		s.Selecting = make([]rules.Selecting, 0, n)
+		for ; n > 0 && !r.bad; n-- {
+			s.Selecting = append(s.Selecting, rules.Selecting{Name: r.textValue(), Present: r.bool(), Value: r.textValue(), Line: r.textValue()})
+		}
 	}
-	names := r.count()
-	all := make([]string, 0, r.count())
-	s.Header = make(rules.Header, names)
-	for range names {
-		name, n, from := r.textValue(), r.count(), len(all)
-		for range n {
+	names := r.count(2)
+	lines := r.count(1)
+	all := make([]string, 0, lines)
+	s.Header = make(rules.Header, min(names, 64))
+	for ; names > 0 && !r.bad; names-- {
+		name, n, from := r.textValue(), r.count(1), len(all)
+		if n > lines-from {
+			return nil, ErrHead
+		}
+		for ; n > 0 && !r.bad; n-- {
 			all = append(all, r.textValue())
 		}
 		s.Header[name] = all[from:len(all):len(all)]
 	}
-	if r.bad || r.text != "" {
+	if r.bad || r.text != "" || !possible(s) {
 		return nil, ErrHead
 	}
 	s.Read(terms)
 	return s, nil
+}
+
+// possible tells whether a response can be like that, and be sent.
+func possible(s *rules.Stored) bool {
+	p := s.Part
+	return s.Status >= 200 && s.Status <= 999 && s.InitialAge >= 0 && s.Delay >= 0 &&
+		(p.IsZero() || p.First >= 0 && p.Last >= p.First && (p.Total < 0 || p.Total > p.Last))
 }
 
 func appendBool(b []byte, v bool) []byte {
@@ -126,11 +143,11 @@ func (r *reader) varint() int64 {
 
 func (r *reader) bool() bool { return r.uvarint() == 1 }
 
-// count reads how many things follow: never more than octets are left, so that
-// a damaged head cannot ask for memory.
-func (r *reader) count() int {
+// count reads how many things follow, each of at least size octets: never more
+// than are left, so that a damaged head cannot ask for memory.
+func (r *reader) count(size int) int {
 	n := r.uvarint()
-	if n > uint64(len(r.text)) {
+	if n > uint64(len(r.text)/size) {
 		r.fail()
 		return 0
 	}
@@ -138,7 +155,7 @@ func (r *reader) count() int {
 }
 
 func (r *reader) textValue() string {
-	n := r.count()
+	n := r.count(1)
 	s := r.text[:n]
 	r.text = r.text[n:]
 	return s

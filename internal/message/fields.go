@@ -19,7 +19,7 @@ var hopByHop = []string{
 // are shared.
 //
 // Some names have no effect in Connection: a peer could otherwise have framing,
-// routing or the cache's own instructions removed.
+// routing, the traces of a loop or of early data (RFC 8470 §5.1), or the cache's own instructions removed.
 func EndToEnd(h http.Header) http.Header {
 	out := make(http.Header, len(h)+4)
 	for name, lines := range h {
@@ -40,7 +40,7 @@ func EndToEnd(h http.Header) http.Header {
 
 func protected(name string) bool {
 	switch name {
-	case "Host", "Content-Length", "Cache-Control", "Cdn-Cache-Control":
+	case "Host", "Content-Length", "Cache-Control", "Cdn-Cache-Control", "Via", "Cdn-Loop", "Early-Data":
 		return true
 	}
 	return false

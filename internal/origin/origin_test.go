@@ -266,7 +266,8 @@ func TestFWD11_NothingAdded(t *testing.T) {
 		"user agent": {s.upstream(t), http.Header{"User-Agent": {"x/1"}}, "Host: client.example|User-Agent: x/1"},
 		"own host": {
 			s.upstream(t, func(o *origin.Options) { o.Host = "inner:81" }),
-			http.Header{"Pragma": {"no-cache"}}, "Host: inner:81|Pragma: no-cache",
+			http.Header{"Pragma": {"no-cache"}},
+			"Host: inner:81|Pragma: no-cache",
 		},
 	} {
 		req := request(t, t.Context(), "GET", "/", nil)

@@ -9,10 +9,8 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/larderhq/larder/internal/origin"
 )
@@ -278,30 +276,6 @@ func TestFWD16_StreamsBothWays(t *testing.T) {
 		t.Fatalf("%q, %v", b, err)
 	}
 	_ = resp.Body.Close()
-}
-
-func TestSTS11_QueueLimit(t *testing.T) {
-	hold := make(chan struct{})
-	busy := make(chan struct{})
-	s := play(t, func(c net.Conn, r *bufio.Reader, _ int) {
-		if _, _, ok := readHead(r); ok {
-			close(busy)
-			<-hold
-			_, _ = io.WriteString(c, "HTTP/1.1 204 x\r\n\r\n")
-		}
-	})
-	up := s.upstream(t, func(o *origin.Options) { o.MaxConns, o.QueueTimeout = 1, 50*time.Millisecond })
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if _, _, err := fetch(t, up, "GET"); err != nil {
-			t.Error(err)
-		}
-	})
-	<-busy
-	_, _, err := fetch(t, up, "GET")
-	wantError(t, err, "connection_limit_reached", 503, true)
-	close(hold)
-	wg.Wait()
 }
 
 func TestORG_LargeBodyKeepsConnection(t *testing.T) {

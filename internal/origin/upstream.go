@@ -467,12 +467,12 @@ func (x *exchange) explain(err error) error {
 		return err
 	case errors.As(err, &own):
 		return own
+	case isTimeout(err): // before what the witness saw: it may be the close that follows
+		return x.fault(ConnectionReadTimeout, err)
 	case x.failed != nil:
 		return x.failed
 	case !x.got:
 		return x.fault(RequestError, err) // refused before it left
-	case isTimeout(err):
-		return x.fault(ConnectionReadTimeout, err)
 	case x.answered:
 		return x.fault(ProtocolError, err)
 	}

@@ -166,8 +166,8 @@ func (w *witness) broken(err error) error {
 	x := w.ex
 	eof := errors.Is(err, io.EOF)
 	switch {
-	case errors.Is(err, net.ErrClosed):
-		return err // by us
+	case errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrClosedPipe):
+		return err // by us, the latter with net.Pipe
 	case w.phase == idle, w.phase == tunnel, x == nil:
 		return err
 	case w.phase == untilClose && eof && (w.closed == nil || !w.closed.abrupt()):
@@ -342,8 +342,10 @@ func (w *witness) parseStatus(s []byte) (Kind, error) {
 	}
 	w.minor = s[7] - '0'
 	w.status = int(s[9]-'0')*100 + int(s[10]-'0')*10 + int(s[11]-'0')
-	if w.status < 100 || w.status > 599 {
-		return ProtocolError, fmt.Errorf("status %d is outside 100 to 599, RFC 9110 §15", w.status)
+	// RFC 9110 §15 calls what is above 599 invalid, yet origins in use answer
+	// so; a client treats it as 5xx, and a proxy passes it on.
+	if w.status < 100 {
+		return ProtocolError, fmt.Errorf("status %d is below 100, RFC 9110 §15", w.status)
 	}
 	w.phase = fields
 	return "", nil

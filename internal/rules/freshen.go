@@ -36,8 +36,15 @@ func Freshen(s *Stored, req *Request, fresh *Stored, terms *Terms) (updated *Sto
 	updated = s.merge(fresh, terms)
 	updated.Received, updated.InitialAge, updated.Delay = fresh.Received, fresh.InitialAge, fresh.Delay
 	updated.Version = fresh.Version
-	updated.Selecting = req.selecting(updated.Vary)
+	updated.Selecting = req.selecting(updated.Vary, terms)
 	return updated, true, "validated (RFC 9111 4.3.3)"
+}
+
+// Ended tells whether a 304 that made s of a stored response ended the entry: it
+// takes back what had allowed to keep it, from whoever asks (RFC 9111 §3.2).
+func (s *Stored) Ended(terms *Terms) bool {
+	p := &s.Policy
+	return p.NoStore && !p.MustUnderstand || p.Private && !terms.Private || s.VaryAny
 }
 
 // sameTag compares the tag of a 304 with the stored one: strongly if the 304
@@ -51,7 +58,8 @@ func (s *Stored) sameTag(stored *Stored) bool {
 
 // merge is RFC 9111 §3.2: the fields of the newer message replace those of the
 // same name, and all others stay. What frames or labels the stored octets is
-// theirs and stays too, and an Age that is not repeated is over.
+// theirs and stays too, and an Age that is not repeated is over. What fresh
+// brings for its own client alone is there as well, until Kept drops it.
 func (s *Stored) merge(fresh *Stored, terms *Terms) *Stored {
 	header := maps.Clone(s.Header)
 	delete(header, "Age")
@@ -62,14 +70,16 @@ func (s *Stored) merge(fresh *Stored, terms *Terms) *Stored {
 			header[name] = lines
 		}
 	}
-	for _, name := range Withheld(fresh, terms) {
-		delete(header, name)
-	}
 	updated := *s
 	updated.Header = header
 	updated.Spent = false
 	updated.Policy = field.Directives{}
 	updated.Read(terms)
+	for _, name := range Withheld(&updated, terms) {
+		if len(fresh.Header[name]) == 0 {
+			delete(header, name)
+		}
+	}
 	return &updated
 }
 
@@ -88,30 +98,33 @@ const (
 // AfterHead decides what fresh, a response to HEAD, does to s, whose body has
 // size octets (RFC 9111 §4.3.5). length is the Content-Length of fresh, or
 // negative. updated is set for HeadUpdates and HeadSpends; s is left as it was.
+// A part is never updated, but is in doubt for the same reasons.
 func AfterHead(s *Stored, size int64, req *Request, fresh *Stored, length int64, terms *Terms) (effect HeadEffect, updated *Stored) {
-	if terms.HeadFreshening == HeadNever || !s.Part.IsZero() {
-		return HeadNothing, nil
+	part := !s.Part.IsZero()
+	if part {
+		size = s.Part.Total
 	}
-	if fresh.Status != s.Status {
-		if fresh.Status == 404 || fresh.Status == 410 {
-			return HeadSpends, Doubt(s)
-		}
-		return HeadNothing, nil
-	}
-	tagged, dated := len(fresh.Header["Etag"]) > 0, len(fresh.Header["Last-Modified"]) > 0
+	gone := fresh.Status == 404 || fresh.Status == 410
+	tagged := len(fresh.Header["Etag"]) > 0
+	dated := len(fresh.Header["Last-Modified"]) > 0 && !(fresh.LastModified.IsZero() && s.LastModified.IsZero())
 	switch {
-	case fresh.Status != 200:
+	case terms.HeadFreshening == HeadNever,
+		fresh.Status != 200 && !gone, gone && fresh.Status == s.Status:
 		return HeadNothing, nil
-	case tagged && !fresh.sameTag(s),
+	case gone,
+		s.Status != 200 && !part,
+		tagged && !fresh.sameTag(s),
 		dated && !fresh.LastModified.Equal(s.LastModified),
-		length >= 0 && length != size:
+		length >= 0 && size >= 0 && length != size:
 		return HeadSpends, Doubt(s)
+	case part:
+		return HeadNothing, nil
 	case terms.HeadFreshening == HeadValidators && !tagged && !dated:
 		return HeadNothing, nil
 	}
 	updated = s.merge(fresh, terms)
 	updated.Received, updated.InitialAge, updated.Delay = fresh.Received, fresh.InitialAge, fresh.Delay
-	updated.Selecting = req.selecting(updated.Vary)
+	updated.Selecting = req.selecting(updated.Vary, terms)
 	return HeadUpdates, updated
 }
 

@@ -2,8 +2,9 @@ package rules
 
 import (
 	"maps"
-	"mime"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/larderhq/larder/internal/field"
 )
@@ -41,14 +42,25 @@ func ReadPart(h Header, length int64, terms *Terms) Part {
 }
 
 func multipart(h Header) bool {
-	kind, _, _ := mime.ParseMediaType(get(h, "Content-Type"))
-	return kind == "multipart/byteranges"
+	kind, _, _ := strings.Cut(get(h, "Content-Type"), ";")
+	return strings.EqualFold(strings.TrimSpace(kind), "multipart/byteranges")
 }
 
 // Joinable tells whether two stored responses are parts of one representation
 // for certain: the same strong tag (RFC 9111 §3.4).
+//
+// Octets that are coded differently are never mixed, not even where an origin
+// gives both the same tag (RFC 9110 §8.8.3.3, §14.1.2).
 func Joinable(a, b *Stored) bool {
-	return a.ETag.StrongEqual(b.ETag) && SameVariant(a, b)
+	return a.ETag.StrongEqual(b.ETag) && SameVariant(a, b) &&
+		slices.Equal(a.Header["Content-Encoding"], b.Header["Content-Encoding"])
+}
+
+// Entire tells whether a part in reply to req is all there is, so that it may
+// be kept as an ordinary 200 (RFC 9110 §15.3.7.3). An answer to If-Range need
+// not have all the fields of one (RFC 9110 §15.3.7).
+func Entire(req *Request, s *Stored) bool {
+	return s.Part.First == 0 && s.Part.Total == s.Part.Last+1 && len(req.Header["If-Range"]) == 0
 }
 
 // Join is the response that older and newer, which are Joinable, make when
@@ -57,6 +69,7 @@ func Joinable(a, b *Stored) bool {
 func Join(older, newer *Stored, part Part, terms *Terms) *Stored {
 	joined := *newer
 	joined.Header = maps.Clone(older.Header)
+	delete(joined.Header, "Age") // one that the newer does not repeat is over
 	maps.Copy(joined.Header, newer.Header)
 	delete(joined.Header, "Content-Range")
 	if joined.Part = part; part.First == 0 && part.Total == part.Last+1 {
@@ -68,12 +81,14 @@ func Join(older, newer *Stored, part Part, terms *Terms) *Stored {
 }
 
 // Union is the span that two parts cover together; ok is false if there is a
-// gap between them or they disagree on the length of the whole.
+// gap between them or they contradict each other on the length of the whole.
 func Union(a, b Part) (u Part, ok bool) {
-	if a.Total >= 0 && b.Total >= 0 && a.Total != b.Total || a.First > b.Last+1 || b.First > a.Last+1 {
+	u = Part{min(a.First, b.First), max(a.Last, b.Last), max(a.Total, b.Total)}
+	if a.Total >= 0 && b.Total >= 0 && a.Total != b.Total || u.Total >= 0 && u.Last >= u.Total ||
+		a.First > b.Last+1 || b.First > a.Last+1 {
 		return Part{}, false
 	}
-	return Part{min(a.First, b.First), max(a.Last, b.Last), max(a.Total, b.Total)}, true
+	return u, true
 }
 
 // Rest asks, on header, for what follows the stored prefix s (RFC 9111 §3.3).

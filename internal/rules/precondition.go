@@ -83,6 +83,10 @@ func (s *Stored) ifRange(req *Request) bool {
 	return ok && t.Equal(s.LastModified) && !s.Date.Before(s.LastModified.Add(time.Second))
 }
 
+// Holds tells whether s has all that req asks for: a part need not (RFC 9111
+// §3.3).
+func Holds(req *Request, s *Stored) bool { return s.Part.IsZero() || s.covers(req) }
+
 // covers tells whether the one range that req asks for lies wholly within the
 // part that s holds (RFC 9111 §3.3).
 func (s *Stored) covers(req *Request) bool {

@@ -4,46 +4,64 @@ import (
 	"github.com/larderhq/larder/internal/field"
 )
 
-// A Request is what the rules ask of a request. Header holds its end-to-end
-// fields; Directives are read from it once. It belongs to one goroutine.
+// A Request is what the rules ask of a request. It belongs to one goroutine.
 type Request struct {
-	Method     string
-	Header     Header
+	Method string
+	// Header holds the end-to-end fields.
+	Header Header
+	// Directives are those of Cache-Control, or of Pragma where there is no
+	// Cache-Control.
 	Directives field.Directives
+
+	conditional, guards, ranged, authorized bool
 }
 
-// ReadRequest reads the facts of a request. header is kept, not copied.
+// ReadRequest reads the facts of a request, in one pass. header is kept, not
+// copied.
 func ReadRequest(method string, header Header) Request {
 	r := Request{Method: method, Header: header}
-	if lines := header["Cache-Control"]; len(lines) > 0 {
-		r.Directives = field.ParseDirectives(lines)
-	} else if lines := header["Pragma"]; len(lines) > 0 {
-		// RFC 9111 §5.4: only where there is no Cache-Control.
-		r.Directives.NoCache = field.HasToken(lines, "no-cache")
+	for name, lines := range header {
+		if len(lines) == 0 {
+			continue
+		}
+		switch name {
+		case "Cache-Control":
+			r.Directives = field.ParseDirectives(lines)
+		case "Pragma":
+			// RFC 9111 §5.4: only where there is no Cache-Control.
+			if len(header["Cache-Control"]) == 0 {
+				r.Directives.NoCache = field.HasToken(lines, "no-cache")
+			}
+		case "If-None-Match", "If-Modified-Since":
+			r.conditional = true
+		case "If-Match", "If-Unmodified-Since":
+			r.guards = true
+		case "Range":
+			r.ranged = method == "GET" // RFC 9110 §14.2
+		case "Authorization":
+			r.authorized = true
+		}
 	}
 	return r
 }
 
 // Conditional tells whether the client attached a condition of its own that
 // asks about the stored representation (RFC 9110 §13.1.2 and §13.1.3).
-func (r *Request) Conditional() bool {
-	return len(r.Header["If-None-Match"]) > 0 || len(r.Header["If-Modified-Since"]) > 0
-}
+func (r *Request) Conditional() bool { return r.conditional }
 
 // GuardsState tells whether the client attached a condition that only the
 // origin can judge (RFC 9110 §13.1.1 and §13.1.4).
-func (r *Request) GuardsState() bool {
-	return len(r.Header["If-Match"]) > 0 || len(r.Header["If-Unmodified-Since"]) > 0
-}
+func (r *Request) GuardsState() bool { return r.guards }
 
 // Ranged tells whether the Range field counts: on GET only (RFC 9110 §14.2).
-func (r *Request) Ranged() bool { return r.Method == "GET" && len(r.Header["Range"]) > 0 }
+func (r *Request) Ranged() bool { return r.ranged }
 
 // Authorized tells whether the request carries credentials.
-func (r *Request) Authorized() bool { return len(r.Header["Authorization"]) > 0 }
+func (r *Request) Authorized() bool { return r.authorized }
 
-// selecting is what the request says about the fields that vary.
-func (r *Request) selecting(names []string) []Selecting {
+// selecting is what the request says about the fields that vary. terms conceal
+// the values of secret ones; nil leaves them in clear.
+func (r *Request) selecting(names []string, terms *Terms) []Selecting {
 	if len(names) == 0 {
 		return nil
 	}
@@ -52,6 +70,12 @@ func (r *Request) selecting(names []string) []Selecting {
 		lines, present := r.Header[name]
 		out[i].Name = name
 		out[i].Value, out[i].Present = field.VaryValue(name, lines, present)
+		switch {
+		case terms != nil && present && secret(name):
+			out[i].Value = terms.conceal(out[i].Value)
+		case len(lines) == 1:
+			out[i].Line = lines[0]
+		}
 	}
 	return out
 }
@@ -60,7 +84,7 @@ func (r *Request) selecting(names []string) []Selecting {
 // vary on names do not tell them apart.
 func (r *Request) Variant(names []string) string {
 	var b []byte
-	for _, s := range r.selecting(names) {
+	for _, s := range r.selecting(names, nil) {
 		b = appendCounted(b, s.Name)
 		if s.Present {
 			b = append(b, '=')

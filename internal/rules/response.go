@@ -56,6 +56,10 @@ type Stored struct {
 	// a HEAD or a failed unsafe request has put the entry in doubt.
 	Spent bool
 
+	// ToClose says that only the end of the connection ended the body, so that
+	// nobody can tell whether all of it came (RFC 8246 §3).
+	ToClose bool
+
 	// Version is what Terms.Version said when the response was stored.
 	Version string
 
@@ -90,10 +94,14 @@ type Stored struct {
 type Selecting struct {
 	// Name is canonical.
 	Name string
-	// Value is normalised by field.VaryValue.
+	// Value is normalised by field.VaryValue; of a secret field it is a keyed
+	// hash of that.
 	Value string
 	// Present tells an empty field from an absent one.
 	Present bool
+	// Line is the one line that the field had, or empty: what is equal to the
+	// letter need not be normalised. Secret fields have none.
+	Line string
 }
 
 // A Part is a span of octets of a representation, both ends included. Total is
@@ -151,6 +159,7 @@ func sum(a, b time.Duration) time.Duration {
 type Receipt struct {
 	Asked, Arrived time.Time // steady
 	Wall           time.Time // at arrival
+	Version        string    // Terms.CurrentVersion when it was asked for
 }
 
 // Receive makes a Stored of a final response to req. header must hold
@@ -163,15 +172,15 @@ func Receive(req *Request, status int, header Header, at Receipt, terms *Terms) 
 		header["Date"] = []string{string(field.AppendDate(nil, at.Wall))}
 	}
 	delete(header, "Content-Length")
-	s := &Stored{Status: status, Header: header, Received: at.Arrived, Version: terms.version()}
+	s := &Stored{Status: status, Header: header, Received: at.Arrived, Version: at.Version}
 	s.Delay = max(0, at.Arrived.Sub(at.Asked))
 	s.Read(terms)
 	age := sum(field.ParseAge(header["Age"]).Value, s.Delay)
 	if !terms.TrustDate {
 		age = max(age, at.Wall.Sub(s.Date))
 	}
-	s.InitialAge = min(age, field.MaxDelta)
-	s.Selecting = req.selecting(s.Vary)
+	s.InitialAge = min(age, sum(field.MaxDelta, s.Delay)) // still too much without the Delay
+	s.Selecting = req.selecting(s.Vary, terms)
 	return s
 }
 

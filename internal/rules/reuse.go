@@ -92,9 +92,9 @@ func (d *Decision) decide(req *Request, stored *Stored, terms *Terms) {
 		d.forward(stored, ByClient, "client max-age (RFC 9111 5.2.1.1)")
 	case terms.Honors() && ask.MinFresh.Present && -overdue < ask.MinFresh.Value:
 		d.forward(stored, ByClient, "client min-fresh (RFC 9111 5.2.1.3)")
-	case overdue < 0 && stored.Version != terms.version() && !stored.forbidsStale(terms):
+	case overdue < 0 && stored.Version != terms.CurrentVersion() && !stored.forbidsStale(terms):
 		d.serve(ServeThenValidate, "version changed (version-function)")
-	case overdue < 0 && stored.Version != terms.version():
+	case overdue < 0 && stored.Version != terms.CurrentVersion():
 		d.forward(stored, Stale, "version changed, stale forbidden (version-function, RFC 9111 4.2.4)")
 	case overdue < 0:
 		d.serve(Serve, "fresh (RFC 9111 4.2)")
@@ -121,9 +121,9 @@ func (d *Decision) forward(stored *Stored, reason Reason, why string) {
 }
 
 // ignoresReload is RFC 8246 §2.1: what is immutable and fresh need not be
-// validated because of a plain reload.
+// validated because of a plain reload, unless it may have been cut short (§3).
 func (s *Stored) ignoresReload(maxAge, overdue time.Duration) bool {
-	return s.Policy.Immutable && maxAge == 0 && overdue < 0
+	return s.Policy.Immutable && !s.ToClose && maxAge == 0 && overdue < 0
 }
 
 // forbidsStale tells whether a directive forbids use without validation once
@@ -178,9 +178,14 @@ func errorStatus(status int) bool {
 func EndsEntry(status int) bool { return status < 500 }
 
 // Shareable tells whether res, which one request caused, may answer another
-// that waited for it (RFC 9111 §4): it must have been fresh when the origin
-// sent it. The time that all of them waited for it does not count.
+// that waited for it (RFC 9111 §4).
 func Shareable(req *Request, res *Stored, terms *Terms) bool {
-	return !req.Authorized() && !res.Policy.NoCache && !res.Spent &&
-		res.Lifetime > res.InitialAge-res.Delay && res.Matches(req, terms)
+	return !req.Authorized() && res.Lasts() && res.Matches(req, terms)
+}
+
+// Lasts tells whether s may answer more than the one request that caused it: it
+// must have been fresh when the origin sent it. The time spent waiting for it
+// does not count.
+func (s *Stored) Lasts() bool {
+	return !s.Policy.NoCache && !s.Spent && s.Lifetime > s.InitialAge-s.Delay
 }

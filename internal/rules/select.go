@@ -1,6 +1,11 @@
 package rules
 
-import "github.com/larderhq/larder/internal/field"
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+
+	"github.com/larderhq/larder/internal/field"
+)
 
 // Matches tells whether s was made for a request like req, by the fields that
 // Vary names (RFC 9111 §4.1).
@@ -18,12 +23,30 @@ func (s *Stored) Matches(req *Request, terms *Terms) bool {
 
 func (c *Selecting) matches(req *Request, s *Stored, terms *Terms) bool {
 	lines, present := req.Header[c.Name]
+	if len(lines) == 1 && c.Line != "" && lines[0] == c.Line {
+		return true
+	}
 	value, present := field.VaryValue(c.Name, lines, present)
+	if present && c.Present && secret(c.Name) {
+		value = terms.conceal(value)
+	}
 	if present == c.Present && value == c.Value {
 		return true
 	}
 	return terms.LanguageSelect && c.Name == "Accept-Language" && present &&
 		field.LanguageSelects(lines, s.Header["Content-Language"])
+}
+
+// secret tells the fields whose values are not kept, but hashes of them.
+func secret(name string) bool {
+	return name == "Cookie" || name == "Authorization" || name == "Proxy-Authorization"
+}
+
+// conceal is a hash of value that tells nothing to who has not the key.
+func (t *Terms) conceal(value string) string {
+	mac := hmac.New(sha256.New, t.Secret)
+	mac.Write([]byte(value))
+	return string(mac.Sum(nil))
 }
 
 // A Choice is the outcome of Select: positions among the candidates, or -1.
@@ -76,7 +99,10 @@ func (s *Stored) preferredTo(other *Stored) bool {
 	if varies := len(s.Vary) > 0; varies != (len(other.Vary) > 0) {
 		return varies
 	}
-	return s.Date.After(other.Date)
+	if !s.Date.Equal(other.Date) {
+		return s.Date.After(other.Date)
+	}
+	return s.Received.After(other.Received) // which need not be the order of the commits
 }
 
 // SameVariant tells whether a and b were chosen by the same fields with the
@@ -86,7 +112,8 @@ func SameVariant(a, b *Stored) bool {
 		return false
 	}
 	for i := range a.Selecting {
-		if a.Selecting[i] != b.Selecting[i] {
+		p, q := &a.Selecting[i], &b.Selecting[i]
+		if p.Name != q.Name || p.Value != q.Value || p.Present != q.Present {
 			return false
 		}
 	}

@@ -28,7 +28,7 @@ func Storable(req *Request, res *Stored, target *url.URL, terms *Terms) Verdict 
 	switch {
 	case req.Method != "GET" && !answersGET(req, res, target):
 		return refuse("method (RFC 9110 9.2.3)")
-	case res.Status < 200 || res.Status == 304:
+	case res.Status < 200 || res.Status == 304 || res.Status > 599:
 		return refuse("not a final response of its own (RFC 9111 3)")
 	case terms.HeedsSafe() && req.Directives.NoStore:
 		return refuse("request no-store (RFC 9111 5.2.1.5)")
@@ -59,7 +59,7 @@ func Storable(req *Request, res *Stored, target *url.URL, terms *Terms) Verdict 
 	case !res.Basis.Explicit() && !res.Validator():
 		return refuse("neither freshness nor validator (RFC 9111 3)")
 	case !res.useful(terms):
-		return refuse("stale at once and without validator (RFC 9111 3)")
+		return refuse("never fresh and without validator (RFC 9111 3)")
 	}
 	return keep("storable (RFC 9111 3)")
 }
@@ -69,7 +69,7 @@ func Storable(req *Request, res *Stored, target *url.URL, terms *Terms) Verdict 
 func (s *Stored) useful(terms *Terms) bool {
 	p := &s.Policy
 	return s.Validator() ||
-		s.Lifetime > s.InitialAge-s.Delay && !p.NoCache ||
+		s.Lifetime > 0 && !p.NoCache || // also past it: when the origin fails, or max-stale asks
 		!s.forbidsStale(terms) && (p.StaleWhileRevalidate.Value > 0 || p.StaleIfError.Value > 0)
 }
 

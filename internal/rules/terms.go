@@ -122,6 +122,13 @@ type Terms struct {
 	// Names are in canonical form.
 	VaryIgnore []string
 
+	// Secret keys the hashes that stand for the values of Cookie and
+	// Authorization where a response varies on them, so that no store ever
+	// holds those. A response kept under another Secret is not found by them.
+	// It is to be random, of 32 octets; the Engine draws one for its own life
+	// if there is none.
+	Secret []byte
+
 	// PartTolerance stores a 206 whose octets contradict its Content-Range, by
 	// its start and the octets received (partial-length-tolerance).
 	PartTolerance bool
@@ -233,8 +240,8 @@ func (t *Terms) DeviceToken() string {
 	return t.Device
 }
 
-// version is the origin's version now; empty where there is none.
-func (t *Terms) version() string {
+// CurrentVersion is the origin's version now; empty where there is none.
+func (t *Terms) CurrentVersion() string {
 	if t.Version == nil {
 		return ""
 	}

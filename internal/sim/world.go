@@ -63,7 +63,8 @@ type Reply struct {
 	// Delay passes before the head is sent.
 	Delay time.Duration
 	// Stream, if set, is the body in place of Body; its length is Length, or
-	// unknown if that is 0.
+	// unknown if that is 0. If it is an io.Closer it is closed when the cache
+	// gives the body up.
 	Stream io.Reader
 	// BodyErr ends the body in place of io.EOF.
 	BodyErr error
@@ -178,6 +179,9 @@ type origin struct{ w *World }
 func (o origin) RoundTrip(r *http.Request) (*http.Response, error) {
 	w := o.w
 	seen := &Seen{Request: r, Target: r.URL.Opaque}
+	if seen.Target == "" {
+		seen.Target = r.URL.Path
+	}
 	if r.URL.RawQuery != "" || r.URL.ForceQuery {
 		seen.Target += "?" + r.URL.RawQuery
 	}
@@ -241,6 +245,9 @@ func (reply Reply) response(r *http.Request) (*http.Response, error) {
 	case reply.Length == 0:
 		res.ContentLength = int64(len(reply.Body))
 	}
+	if r.Method == http.MethodHead && res.ContentLength == 0 && res.Header["Content-Length"] == nil {
+		res.ContentLength = -1
+	}
 	if r.Method == http.MethodHead || res.StatusCode == 304 || res.StatusCode == 204 {
 		from = strings.NewReader("")
 	} else if res.ContentLength >= 0 && reply.BodyErr == nil && res.Header["Content-Length"] == nil {
@@ -249,7 +256,11 @@ func (reply Reply) response(r *http.Request) (*http.Response, error) {
 	if res.StatusCode == 304 || res.StatusCode == 204 {
 		res.ContentLength = 0
 	}
-	res.Body = &body{ctx: ctx, from: from, end: reply.BodyErr}
+	b := &body{ctx: ctx, from: from, end: reply.BodyErr, stop: func() bool { return true }}
+	if c, ok := from.(io.Closer); ok {
+		b.stop = context.AfterFunc(ctx, func() { c.Close() })
+	}
+	res.Body = b
 	return res, nil
 }
 
@@ -258,6 +269,7 @@ type body struct {
 	ctx  context.Context
 	from io.Reader
 	end  error
+	stop func() bool
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -265,13 +277,17 @@ func (b *body) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := b.from.Read(p)
-	if errors.Is(err, io.EOF) && b.end != nil {
+	switch {
+	case err != nil && b.ctx.Err() != nil:
+		err = b.ctx.Err()
+	case errors.Is(err, io.EOF) && b.end != nil:
 		err = b.end
 	}
 	return n, err
 }
 
 func (b *body) Close() error {
+	b.stop()
 	if c, ok := b.from.(io.Closer); ok {
 		return c.Close()
 	}

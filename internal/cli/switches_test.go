@@ -1,0 +1,174 @@
+package cli
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/larderhq/larder/internal/engine"
+	"github.com/larderhq/larder/internal/rules"
+)
+
+// Every switch reaches its field, and no other.
+func TestSwitchesReachTheirFields(t *testing.T) {
+	reach := map[string]func(*engine.Config){
+		"request-directives=ignore":      func(c *engine.Config) { c.Terms.Requests = rules.IgnoreRequests },
+		"request-directives=honor":       func(c *engine.Config) { c.Terms.Requests = rules.HonorRequests },
+		"client-reload=on":               func(c *engine.Config) { c.Terms.ClientReload = true },
+		"emit-age=off":                   func(c *engine.Config) { c.Terms.HideAge = true },
+		"authorized=never":               func(c *engine.Config) { c.Terms.NeverAuthorized = true },
+		"range-mode=serve-only":          func(c *engine.Config) { c.Terms.Ranges = rules.RangesServe },
+		"range-mode=pass":                func(c *engine.Config) { c.Terms.Ranges = rules.RangesPass },
+		"conditional-mode=pass":          func(c *engine.Config) { c.Terms.PassConditionals = true },
+		"conditional-miss=fill":          func(c *engine.Config) { c.Terms.FillConditionals = true },
+		"set-cookie=refuse":              func(c *engine.Config) { c.Terms.SetCookie = rules.CookieRefuse },
+		"set-cookie=strip":               func(c *engine.Config) { c.Terms.SetCookie = rules.CookieStrip },
+		"set-cookie=store":               func(c *engine.Config) { c.Terms.SetCookie = rules.CookieStore },
+		"heuristics=off":                 func(c *engine.Config) { c.Terms.NoHeuristics = true },
+		"heuristic-max=1h":               func(c *engine.Config) { c.Terms.HeuristicMax = time.Hour },
+		"use-s-maxage=off":               func(c *engine.Config) { c.Terms.IgnoreSMaxAge = true },
+		"targeted-fields=a-b,CDN-X":      func(c *engine.Config) { c.Terms.TargetedFields = []string{"A-B", "Cdn-X"} },
+		"targeted-fields=none":           func(c *engine.Config) { c.Terms.TargetedFields = []string{} },
+		"strip-targeted=cdn-x":           func(c *engine.Config) { c.Terms.StripTargeted = []string{"Cdn-X"} },
+		"stale-on-error=off":             func(c *engine.Config) { c.Terms.NeverStaleOnError = true },
+		"stale-on-error-max=2h":          func(c *engine.Config) { c.Terms.StaleOnErrorMax = 2 * time.Hour },
+		"soft-ttl=10s":                   func(c *engine.Config) { c.Terms.SoftTTL = 10 * time.Second },
+		"collapse=off":                   func(c *engine.Config) { c.Terms.NoCollapse = true },
+		"collapse-timeout=1s":            func(c *engine.Config) { c.Terms.CollapseTimeout = time.Second },
+		"uncacheable-memory=5m":          func(c *engine.Config) { c.Terms.UncacheableMemory = 5 * time.Minute },
+		"surrogate-control=on":           func(c *engine.Config) { c.Terms.Surrogate = true },
+		"invalidate-related=off":         func(c *engine.Config) { c.Terms.KeepRelated = true },
+		"apparent-age=off":               func(c *engine.Config) { c.Terms.TrustDate = true },
+		"language-select=on":             func(c *engine.Config) { c.Terms.LanguageSelect = true },
+		"vary-ignore=user-agent, cookie": func(c *engine.Config) { c.Terms.VaryIgnore = []string{"User-Agent", "Cookie"} },
+		"partial-length-tolerance=on":    func(c *engine.Config) { c.Terms.PartTolerance = true },
+		"head-freshening=validators":     func(c *engine.Config) { c.Terms.HeadFreshening = rules.HeadValidators },
+		"head-freshening=off":            func(c *engine.Config) { c.Terms.HeadFreshening = rules.HeadNever },
+		"revalidate-timeout=1500ms":      func(c *engine.Config) { c.Terms.RevalidateTimeout = 1500 * time.Millisecond },
+		"revalidate-backoff=1m":          func(c *engine.Config) { c.Terms.RevalidateBackoff = time.Minute },
+		"max-ranges=4":                   func(c *engine.Config) { c.Terms.MaxRanges = 4 },
+		"loop-limit=2":                   func(c *engine.Config) { c.LoopLimit = 2 },
+		"cdn-loop-id=cache.example":      func(c *engine.Config) { c.LoopID = "cache.example" },
+		"via-response=on":                func(c *engine.Config) { c.ViaResponse = true },
+		"forwarded-fields=forwarded":     func(c *engine.Config) { c.Forwarded = engine.ForwardStandard },
+		"forwarded-fields=x-forwarded":   func(c *engine.Config) { c.Forwarded = engine.ForwardX },
+		"upgrade=none":                   func(c *engine.Config) { c.Upgrades = []string{} },
+		"upgrade=WebSocket,foo/2":        func(c *engine.Config) { c.Upgrades = []string{"websocket", "foo/2"} },
+	}
+	tested := map[string]bool{"trusted-proxies": true} // a function: TestTrustedProxies
+	for setting, change := range reach {
+		want := engine.Config{Upgrades: []string{"websocket"}}
+		change(&want)
+		var got engine.Config
+		if err := applySwitches(&got, []string{setting}); err != nil {
+			t.Errorf("%s: %v", setting, err)
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s makes\n%+v, want\n%+v", setting, got, want)
+		}
+		name, _, _ := strings.Cut(setting, "=")
+		tested[name] = true
+	}
+	for _, s := range policy {
+		if !tested[s.name] {
+			t.Errorf("nothing tests %s", s.name)
+		}
+	}
+}
+
+// The value named first is what applies without the switch, and each word that
+// is named is taken.
+func TestSwitchDefaults(t *testing.T) {
+	for _, s := range policy {
+		values := strings.Split(s.values, " | ")
+		got, want := engine.Config{}, engine.Config{Upgrades: []string{"websocket"}}
+		if err := applySwitches(&got, []string{s.name + "=" + values[0]}); err != nil {
+			t.Errorf("%s: %v", s.name, err)
+		}
+		if !reflect.DeepEqual(meaning(got), meaning(want)) {
+			t.Errorf("%s=%s makes\n%+v, want\n%+v", s.name, values[0], meaning(got), meaning(want))
+		}
+		for _, v := range values {
+			if strings.ToLower(v) != v || strings.Contains(v, "/") {
+				continue // a placeholder, or the name of a field
+			}
+			var c engine.Config
+			if err := applySwitches(&c, []string{s.name + "=" + v}); err != nil {
+				t.Errorf("%s: %v", s.name, err)
+			}
+		}
+		if s.why == "" || len(s.why) > 110 || !strings.HasSuffix(s.why, ".") {
+			t.Errorf("%s: the reason is no line: %q", s.name, s.why)
+		}
+	}
+	if n := len(policy); n != 35 {
+		t.Errorf("there are %d switches; if that is as it should be, so is this number", n)
+	}
+}
+
+// meaning puts in place of zeros what they stand for.
+func meaning(c engine.Config) engine.Config {
+	t := &c.Terms
+	t.CollapseTimeout, t.UncacheableMemory, t.RevalidateBackoff, t.MaxRanges = t.CollapseWait(), t.RememberUncacheable(), t.Backoff(), t.RangeLimit()
+	for _, d := range []*time.Duration{&t.HeuristicMax, &t.StaleOnErrorMax} {
+		if *d == 0 {
+			*d = 24 * time.Hour
+		}
+	}
+	for _, list := range []*[]string{&t.StripTargeted, &t.VaryIgnore} {
+		if *list == nil {
+			*list = []string{}
+		}
+	}
+	if t.TargetedFields == nil {
+		t.TargetedFields = []string{"Cdn-Cache-Control"}
+	}
+	return c
+}
+
+func TestTrustedProxies(t *testing.T) {
+	for setting, peers := range map[string]map[string]bool{
+		"10.0.0.0/8,2001:db8::/32, 192.0.2.7": {
+			"10.1.2.3:80": true, "[::ffff:10.1.2.3]:80": true, "[2001:db8::1]:443": true, "[2001:db8::1%eth0]:443": true, "192.0.2.7:1": true,
+			"11.0.0.1:80": false, "192.0.2.8:1": false, "[::1]:80": false, "": false, "10.1.2.3": false, "/run/socket": false,
+		},
+		"10.9.9.9/8":       {"10.1.2.3:80": true},
+		"::ffff:192.0.2.1": {"192.0.2.1:5": true, "192.0.2.2:5": false},
+	} {
+		var c engine.Config
+		if err := applySwitches(&c, []string{"trusted-proxies=" + setting}); err != nil {
+			t.Fatal(err)
+		}
+		for peer, want := range peers {
+			if got := c.Trusts(peer); got != want {
+				t.Errorf("%s: %q is trusted: %v, want %v", setting, peer, got, want)
+			}
+		}
+	}
+	var c engine.Config
+	if err := applySwitches(&c, []string{"trusted-proxies=none"}); err != nil || c.Trusts != nil {
+		t.Errorf("none: %v", err)
+	}
+	for _, bad := range []string{"", "10.0.0.0/33", "::ffff:10.0.0.0/104", "10.0.0", "10.0.0.1,"} {
+		if err := applySwitches(&c, []string{"trusted-proxies=" + bad}); err == nil {
+			t.Errorf("%q is taken", bad)
+		}
+	}
+}
+
+func TestNearest(t *testing.T) {
+	for name, want := range map[string]string{
+		"emitage": "emit-age", "set_cookie": "set-cookie", "SOFT-TTL": "soft-ttl", "heuristic": "heuristics", "stale": "stale-on-error",
+		"targetted-fields": "targeted-fields", "": "larder switches", "q": "larder switches",
+	} {
+		if got := nearest(name); !strings.Contains(got, want) {
+			t.Errorf("%q: %q does not name %s", name, got, want)
+		}
+	}
+	if !slices.IsSortedFunc([]int{distance("a", "a"), distance("ab", "a"), distance("", "ab"), distance("kitten", "sitting")}, func(a, b int) int { return a - b }) ||
+		distance("kitten", "sitting") != 3 {
+		t.Error("distance is not Levenshtein's")
+	}
+}

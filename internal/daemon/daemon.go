@@ -1,0 +1,232 @@
+// Package daemon is the one place where everything meets: it puts store,
+// origin, engine and front together, and takes them apart in order.
+package daemon
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/larderhq/larder/gateway"
+	"github.com/larderhq/larder/internal/engine"
+	"github.com/larderhq/larder/internal/front"
+	"github.com/larderhq/larder/internal/local"
+	"github.com/larderhq/larder/internal/observe"
+	"github.com/larderhq/larder/internal/origin"
+	"github.com/larderhq/larder/store/memory"
+)
+
+// FolderMaxAge is how long an answer from a folder is used without a look at
+// the folder.
+const FolderMaxAge = 5 * time.Second
+
+const (
+	// beyond is what the process may take on top of Memory before the collector
+	// works harder: stacks, buffers, garbage. The code itself comes on top; at
+	// 256 MiB the whole has been measured to stay 10 MiB below Memory + 64 MiB.
+	beyond = 48 << 20
+
+	// spared is the part of Memory that the store leaves free: one in so many.
+	// The collector's own tables take about 2.5 in a hundred of what is kept,
+	// and without any garbage it has to run all the time: with a full cache of
+	// 1 GiB that took a third of a processor.
+	spared = 24
+
+	// logPatience is how long the log may take to be written out at the end.
+	logPatience = 2 * time.Second
+)
+
+// Options are what a Daemon is made of.
+type Options struct {
+	// Origin is a URL with http:// or https://, or a folder.
+	Origin string
+
+	// Host is sent to the origin in place of the client's Host. Empty: the
+	// client's. A folder knows no hosts.
+	Host string
+
+	// Listen is the address to listen at, host:port. Port 0 is any free one.
+	Listen string
+
+	// Memory is the most that is kept, in octets, a little less in fact. The
+	// process takes up to 64 MiB more.
+	Memory int64
+
+	// Drain is how long running requests may take to end when the Daemon
+	// stops.
+	Drain time.Duration
+
+	// Engine holds the operator's choices. Store, Forward, Pseudonym and Sink
+	// are set here.
+	Engine engine.Config
+
+	// Limits are those of the front.
+	Limits front.Limits
+
+	// Log is told of every request. The Daemon closes it. Nil: nobody is.
+	Log *observe.Log
+
+	// Notes gets what a person should know while the Daemon runs.
+	Notes *slog.Logger
+}
+
+// A Daemon is a cache before one origin. Make one with New.
+type Daemon struct {
+	opt      Options
+	listener net.Listener
+	server   *front.Server
+	engine   *engine.Engine
+	store    *memory.Store
+	leave    func() error // the origin
+}
+
+// An Error is a choice of the operator's that cannot be carried out.
+type Error struct {
+	// Option is which one, as Options calls it.
+	Option string
+	Err    error
+}
+
+func (e *Error) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// New makes a Daemon that listens, but does not answer before Run. Its errors
+// are of type *Error; after one, nothing is left behind, and Log is not closed.
+func New(o Options) (*Daemon, error) {
+	forward, leave, err := open(&o)
+	if err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("tcp", o.Listen)
+	if err != nil {
+		_ = leave() // nothing was asked yet
+		return nil, &Error{Option: "Listen", Err: err}
+	}
+	d := &Daemon{opt: o, listener: l, leave: leave}
+	d.store = memory.New(memory.Options{Budget: o.Memory - o.Memory/spared})
+	c := o.Engine
+	c.Store, c.Forward, c.Pseudonym = d.store, forward, pseudonym()
+	if o.Log != nil {
+		c.Sink = o.Log
+	}
+	d.engine = engine.New(c)
+	d.server = front.New(front.Options{Handler: d.engine, Limits: o.Limits, Refused: d.refused, Log: o.Notes})
+	return d, nil
+}
+
+// IsURL tells whether an origin is a URL rather than a folder.
+func IsURL(origin string) bool { return strings.Contains(origin, "://") }
+
+// open makes the way to the origin, and the way to leave it. It asks nothing
+// of it: an origin that is down now may be up when it is needed.
+func open(o *Options) (http.RoundTripper, func() error, error) {
+	if !IsURL(o.Origin) {
+		g, err := gateway.Options{Listing: true, MaxAge: FolderMaxAge}.Dir(o.Origin)
+		if err != nil {
+			return nil, nil, &Error{Option: "Origin", Err: err}
+		}
+		return local.RoundTripper(g), g.Close, nil
+	}
+	u, err := url.Parse(o.Origin)
+	if err != nil {
+		return nil, nil, &Error{Option: "Origin", Err: fmt.Errorf("%q is no URL: write it as http://host:port", o.Origin)}
+	}
+	up, err := origin.New(origin.Options{URL: u, Host: o.Host})
+	if err != nil {
+		return nil, nil, &Error{Option: "Origin", Err: err}
+	}
+	return up, func() error { up.CloseIdle(); return nil }, nil
+}
+
+// pseudonym is our name in Via: one of our own for each process, so that two
+// of us in a row do not take each other for themselves (RFC 9110 §7.6.3).
+func pseudonym() string {
+	var b [4]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return "larder-" + hex.EncodeToString(b[:])
+}
+
+// refused logs a request that was none.
+func (d *Daemon) refused(client, why string) {
+	if d.opt.Log == nil {
+		return
+	}
+	d.opt.Log.Observe(&observe.Event{Start: time.Now(), Client: client, Status: http.StatusBadRequest, Why: why})
+}
+
+// URL is where the Daemon listens.
+func (d *Daemon) URL() string {
+	host, port, err := net.SplitHostPort(d.listener.Addr().String())
+	if err != nil {
+		return d.listener.Addr().String()
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1" // all addresses: name one that works from here
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
+
+// Run answers requests until ctx ends, then drains and lets go of everything.
+// The error is nil if that went well, also if requests had to be cut off.
+func (d *Daemon) Run(ctx context.Context) error {
+	limitMemory(d.opt.Memory)
+	var serving sync.WaitGroup
+	failed := make(chan error, 1)
+	serving.Go(func() {
+		if err := d.server.Serve(d.listener); err != nil {
+			failed <- err
+		}
+	})
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.opt.Drain)
+	defer cancel()
+	if d.server.Drain(bounded) != nil {
+		d.opt.Notes.Warn(fmt.Sprintf("requests that were still running after %v were cut off", d.opt.Drain))
+	}
+	serving.Wait()
+	d.engine.Close()
+	for _, c := range []func() error{d.leave, d.store.Close, d.closeLog} {
+		if cerr := c(); err == nil {
+			err = cerr
+		}
+	}
+	return err
+}
+
+func (d *Daemon) closeLog() error {
+	if d.opt.Log == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), logPatience)
+	defer cancel()
+	err := d.opt.Log.Close(ctx)
+	if n := d.opt.Log.Dropped(); n > 0 || err != nil {
+		d.opt.Notes.Warn(fmt.Sprintf("%d lines of the access log were lost: they could not be written as fast as they came, or not at all", n))
+	}
+	return nil // a log that cannot be written is no reason to fail
+}
+
+// limitMemory has the collector keep the process near its budget: left alone,
+// it would let the heap grow to twice of what is kept.
+func limitMemory(budget int64) {
+	if os.Getenv("GOMEMLIMIT") == "" && budget < math.MaxInt64-beyond {
+		debug.SetMemoryLimit(budget + beyond)
+	}
+}

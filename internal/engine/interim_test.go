@@ -1,0 +1,170 @@
+package engine_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/larderhq/larder/internal/engine"
+	"github.com/larderhq/larder/internal/sim"
+)
+
+// wantInterims fails the test unless exactly these statuses came before the
+// final one.
+func wantInterims(t *testing.T, a *sim.Answer, want ...int) {
+	t.Helper()
+	var got []int
+	for _, i := range a.Interims {
+		got = append(got, i.Status)
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Fatalf("interim answers %v, want %v", got, want)
+	}
+}
+
+func TestINT01_EveryInterimAtOnceAndInOrder(t *testing.T) {
+	early := []sim.Interim{
+		{Status: 103, Header: []string{"Link: </a.css>; rel=preload", "Link: </b.css>"}}, {Status: 102}, {Status: 199, Header: []string{"X: y"}}, {Status: 103},
+	}
+	for _, method := range []string{"GET", "HEAD", "POST", "OPTIONS", "QUERY"} {
+		t.Run(method, func(t *testing.T) {
+			sim.Run(t, func(w *sim.World) {
+				w.Origin(sim.Reply{Header: []string{"Cache-Control: max-age=60"}, Body: "page", Interim: early, Delay: time.Hour})
+				a := w.Start(method, "/a", "")
+				w.Settle() // the final answer is an hour away
+				wantInterims(t, a, 103, 102, 199, 103)
+				if got := a.Interims[0].Header; len(got) != 1 || len(got["Link"]) != 2 || got["Link"][0] != "</a.css>; rel=preload" {
+					t.Errorf("103 with %v", got)
+				}
+				if got := a.Interims[2].Header; len(got) != 1 || got.Get("X") != "y" {
+					t.Errorf("199 with %v", got)
+				}
+				if a.Done() || a.Body() != "" {
+					t.Fatal("the final answer is there already")
+				}
+				a.Wait()
+				wantInterims(t, a, 103, 102, 199, 103)
+				a.WantField("Link").WantField("X")
+			})
+		})
+	}
+	// A validation brings them as well, and a failure after them is a failure.
+	sim.Run(t, func(w *sim.World) {
+		w.Origin(minute, sim.Reply{Status: 304, Interim: early}, sim.Reply{Interim: early[:1], Err: errors.New("gone")})
+		wantInterims(t, w.Get("/a"))
+		w.Advance(time.Hour)
+		wantInterims(t, w.Get("/a").Want(200, "page"), 103, 102, 199, 103)
+		a := w.Get("/b").WantField("Link")
+		wantInterims(t, a, 103)
+		if a.Status != 502 {
+			t.Errorf("status %d", a.Status)
+		}
+	})
+}
+
+func TestINT02_NoneFromTheStoreAndNothingOfThemIsKept(t *testing.T) {
+	sim.Run(t, func(w *sim.World) {
+		w.Origin(sim.Reply{
+			Header:  []string{"Cache-Control: max-age=60", "Link: </final>"},
+			Interim: []sim.Interim{{Status: 103, Header: []string{"Link: </early>", "Set-Cookie: a=b", "Cache-Control: no-store", "X: y"}}},
+			Body:    "page",
+		})
+		a := w.Get("/a").Want(200, "page")
+		wantInterims(t, a, 103)
+		for range 2 {
+			a.WantField("Link", "</final>").WantField("Set-Cookie").WantField("X").WantField("Cache-Control", "max-age=60")
+			a = w.Get("/a").Want(200, "page").WantHit()
+			wantInterims(t, a)
+		}
+		wantInterims(t, w.Do("HEAD", "/a", "").WantHit())
+		wantInterims(t, w.Get("/a", "Range: bytes=0-0").Want(206, "p").WantHit())
+	})
+}
+
+// SRV-09: HTTP/1.0 knows no interim answers.
+func TestINT01_NoneForHTTP10(t *testing.T) {
+	sim.Run(t, func(w *sim.World) {
+		w.Origin(sim.Reply{Interim: []sim.Interim{{Status: 103}}, Header: []string{"Cache-Control: max-age=60"}, Body: "page"})
+		for _, method := range []string{"GET", "POST"} {
+			r := sim.Request(method, "/a", "")
+			r.ProtoMinor = 0
+			a := w.Send(r)
+			a.Wait()
+			wantInterims(t, a.Want(200, "page"))
+		}
+	})
+}
+
+func TestINT03_AsManyAsAnOriginMaySend(t *testing.T) {
+	sim.Run(t, func(w *sim.World) {
+		var many []sim.Interim
+		var want []int
+		for range 100 {
+			many = append(many, sim.Interim{Status: 103})
+			want = append(want, 103)
+		}
+		w.Origin(sim.Reply{Interim: many, Body: "page"})
+		wantInterims(t, w.Get("/a").Want(200, "page"), want...)
+		wantInterims(t, w.Do("POST", "/a", "x").Want(200, "page"), want...)
+	})
+}
+
+func TestINT04_ExpectGoesOnWithContentOnly(t *testing.T) {
+	sim.Run(t, func(w *sim.World) {
+		w.Origin(minute)
+		w.Do("POST", "/a", "content", "Expect: 100-continue").Want(200, "page")
+		arrived(t, w.Last(), "Expect", "100-continue")
+		for _, method := range []string{"POST", "GET", "HEAD", "OPTIONS"} {
+			w.Do(method, "/"+method, "", "Expect: 100-continue")
+			arrived(t, w.Last(), "Expect")
+		}
+	})
+}
+
+func TestEAR01_EarlyDataIsNeverRemoved(t *testing.T) {
+	for way, ask := range ways {
+		t.Run(way, func(t *testing.T) {
+			sim.Run(t, func(w *sim.World) {
+				w.Origin(minute)
+				ask(w, "Early-Data: 1", "Connection: Early-Data")
+				arrived(t, w.Last(), "Early-Data", "1")
+			})
+			sim.Run(t, func(w *sim.World) {
+				w.Origin(minute)
+				ask(w)
+				arrived(t, w.Last(), "Early-Data")
+			})
+		})
+	}
+}
+
+func TestEAR02_TooEarlyIsPassedOnAndNotStored(t *testing.T) {
+	sim.Run(t, func(w *sim.World) {
+		for _, fields := range [][]string{nil, {`ETag: "1"`}, {"Last-Modified: Sat, 01 Jan 2000 00:00:00 GMT"}, {"Cache-Control: public"}} {
+			for _, method := range []string{"GET", "HEAD", "POST"} {
+				w.Origin(sim.Reply{Status: 425, Header: fields})
+				n := w.Count()
+				w.Do(method, "/a", "", "Early-Data: 1").Want(425, "")
+				w.WantCount(n + 1) // it is the client's part to come again
+			}
+			w.Origin(sim.Reply{Header: []string{"Cache-Control: no-store"}, Body: "page"})
+			w.Get("/a").Want(200, "page").WantMiss("uri-miss")
+		}
+	})
+}
+
+// Who waits for a request that came too early is not told so.
+func TestEAR02_OthersDoNotShareIt(t *testing.T) {
+	sim.RunWith(t, func(*engine.Config) {}, func(w *sim.World) {
+		w.Origin(sim.Reply{Status: 425, Delay: time.Second}, minute)
+		early := w.Start("GET", "/a", "", "Early-Data: 1")
+		w.Settle()
+		late := w.Start("GET", "/a", "")
+		early.Wait()
+		late.Wait()
+		early.Want(425, "")
+		late.Want(200, "page")
+		w.WantCount(2)
+	})
+}

@@ -1,0 +1,240 @@
+package front
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// poison is what net/http gets to read in place of what was refused. It
+	// is no request line, no field, no chunk size, no line end: wherever it
+	// comes, the message fails and is the last of its connection. So the 400
+	// goes out in its turn, after the answers that are owed before it.
+	poison = "\x00\r\n\r\n"
+
+	minPace  = 16 << 10 // octets a client has to take in one StallTimeout
+	windowed = 4 << 10  // octets of a window at first
+
+	// How long a refused client may take to read our answer, and how many
+	// octets it may send meanwhile.
+	linger       = 250 * time.Millisecond
+	lingerOctets = 64 << 10
+)
+
+// A conn is a connection whose requests are checked before net/http reads
+// them. net/http calls it from one goroutine for reading and one for writing.
+type conn struct {
+	net.Conn
+	limits  *Limits
+	tell    func(client, why string)
+	release func() // gives the place back
+
+	closing sync.Once
+	closed  error
+
+	scan    scanner
+	refused atomic.Bool
+
+	// window holds octets that could not go straight to the reader: up to ok
+	// they are checked, the rest is a line without its end. Nil when empty.
+	window *[]byte
+	ok     int
+
+	writeArmed time.Time // when the write deadline was last set
+	readArmed  bool      // the read deadline is ours
+}
+
+var windows = sync.Pool{New: func() any {
+	b := make([]byte, 0, windowed)
+	return &b
+}}
+
+// Read returns octets of requests that are sound so far.
+func (c *conn) Read(p []byte) (int, error) {
+	for {
+		if c.ok > 0 {
+			return c.take(p), nil
+		}
+		if c.refused.Load() {
+			return 0, io.EOF
+		}
+		if c.window == nil {
+			n, err := c.receive(p)
+			ok, k, do := c.scan.accept(p[:n])
+			if do == pass {
+				c.settle()
+				return n, err
+			}
+			c.window = windows.Get().(*[]byte)
+			*c.window = append((*c.window)[:0], p[ok:n]...)
+			c.sift(k, do)
+			if ok > 0 {
+				return ok, nil // an error comes again
+			}
+			if err != nil && c.ok == 0 {
+				return 0, err
+			}
+			continue
+		}
+		w := slices.Grow(*c.window, windowed)
+		n, err := c.receive(w[len(w):cap(w)])
+		*c.window = w[:len(w)+n]
+		c.sift(0, pass)
+		if err != nil && c.ok == 0 {
+			return 0, err
+		}
+	}
+}
+
+// take hands out what is checked.
+func (c *conn) take(p []byte) int {
+	w := *c.window
+	n := copy(p, w[:c.ok])
+	c.ok -= n
+	if *c.window = slices.Delete(w, 0, n); len(w) == n {
+		if cap(w) <= 4*windowed {
+			windows.Put(c.window)
+		}
+		c.window = nil
+	}
+	return n
+}
+
+// sift does what was found to do with the n octets of the window after those
+// that are checked, and goes on until it has to wait for more.
+func (c *conn) sift(n int, do action) {
+	w := *c.window
+	for {
+		switch do {
+		case drop:
+			w = slices.Delete(w, c.ok, c.ok+n)
+		case insert:
+			w = slices.Insert(w, c.ok, []byte(mark)...)
+			c.ok += len(mark)
+		case refuse:
+			w = append(w[:c.ok], poison...)
+			c.ok = len(w)
+			c.refused.Store(true)
+			if c.tell != nil {
+				c.tell(c.RemoteAddr().String(), c.scan.why)
+			}
+		}
+		if c.refused.Load() || do == more || c.ok == len(w) {
+			break
+		}
+		var ok int
+		ok, n, do = c.scan.accept(w[c.ok:])
+		c.ok += ok
+	}
+	c.settle()
+	*c.window = w
+	if len(w) == 0 {
+		windows.Put(c.window)
+		c.window = nil
+	}
+}
+
+// receive reads from the network. Within a body it does not wait for ever;
+// elsewhere net/http sets the deadline.
+func (c *conn) receive(p []byte) (int, error) {
+	if c.scan.inBody() {
+		if err := c.Conn.SetReadDeadline(time.Now().Add(c.limits.StallTimeout)); err != nil {
+			return 0, err
+		}
+		c.readArmed = true
+	}
+	return c.Conn.Read(p)
+}
+
+// settle takes our read deadline back once the body is over. That has to be
+// before net/http learns of it, and sets deadlines of its own.
+func (c *conn) settle() {
+	if c.readArmed && !c.scan.inBody() {
+		c.readArmed = false
+		_ = c.Conn.SetReadDeadline(time.Time{}) // fails on a closed connection only
+	}
+}
+
+// Write gives up on a client that takes less than minPace in StallTimeout.
+func (c *conn) Write(p []byte) (n int, err error) {
+	for {
+		// Setting a deadline is dear, so it is done now and then, and the
+		// client may get a quarter less than it is due.
+		if now := time.Now(); now.Sub(c.writeArmed) > c.limits.StallTimeout/4 {
+			if err := c.Conn.SetWriteDeadline(now.Add(c.limits.StallTimeout)); err != nil {
+				return n, err
+			}
+			c.writeArmed = now
+		}
+		m, err := c.Conn.Write(p[n:])
+		n += m
+		if err == nil || m < minPace || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return n, err
+		}
+		c.writeArmed = time.Time{}
+	}
+}
+
+// Close closes the connection, once. A client that was refused gets a moment
+// to read why: closing with octets unread would reset the connection, and the
+// answer might be lost (RFC 9112 §9.6).
+func (c *conn) Close() error {
+	c.closing.Do(func() {
+		if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && c.refused.Load() && half.CloseWrite() == nil &&
+			c.Conn.SetReadDeadline(time.Now().Add(linger)) == nil {
+			_, _ = io.CopyN(io.Discard, c.Conn, lingerOctets)
+		}
+		c.closed = c.Conn.Close()
+		c.release()
+	})
+	return c.closed
+}
+
+// A listener hands out no more connections than there are places.
+type listener struct {
+	net.Listener
+	server *Server
+	places chan struct{}
+	stop   chan struct{} // closed with the listener
+	once   sync.Once
+}
+
+// guard makes l keep to the limits.
+func (s *Server) guard(l net.Listener) net.Listener {
+	return &listener{
+		Listener: l, server: s,
+		places: make(chan struct{}, s.opt.Limits.Conns), stop: make(chan struct{}),
+	}
+}
+
+// Accept waits for a place, then for a client. net/http waits a little longer
+// each time after errors that pass, such as one file too many.
+func (l *listener) Accept() (net.Conn, error) {
+	select {
+	case l.places <- struct{}{}:
+	case <-l.stop:
+		return nil, net.ErrClosed
+	}
+	raw, err := l.Listener.Accept()
+	if err != nil {
+		<-l.places
+		return nil, err
+	}
+	o := &l.server.opt
+	return &conn{
+		Conn: raw, limits: &o.Limits, tell: o.Refused, release: func() { <-l.places },
+		scan: scanner{maxHead: o.Limits.Head + 2*windowed}, // net/http allows for one buffer more, and the mark
+	}, nil
+}
+
+// Close ends Accept.
+func (l *listener) Close() error {
+	l.once.Do(func() { close(l.stop) })
+	return l.Listener.Close()
+}

@@ -1,0 +1,170 @@
+// Package front is the door: it owns the sockets, reads HTTP/1 more strictly
+// than net/http does, and sees to it that no client holds on to anything for
+// ever.
+package front
+
+import (
+	"context"
+	"errors"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Limits bound what clients may take. Every zero stands for the default named
+// with it.
+type Limits struct {
+	// Conns is how many connections may be open at once; more wait in the
+	// kernel's queue. Default 10000: with some 20 KiB each (a goroutine and
+	// net/http's buffers) that is 200 MiB at the very worst.
+	Conns int
+
+	// Head is the longest request head in octets. Default 32 KiB, twice the
+	// longest target that is served.
+	Head int
+
+	// HeadTimeout is how long a request head may take, IdleTimeout how long a
+	// connection may wait for the next one. Defaults 10 s and 120 s.
+	HeadTimeout time.Duration
+	IdleTimeout time.Duration
+
+	// StallTimeout is how long a client may leave us waiting for an octet of
+	// its request body, or take less than 16 KiB of what we are sending.
+	// Default 60 s.
+	StallTimeout time.Duration
+}
+
+func (l Limits) complete() Limits {
+	or(&l.Conns, 10000)
+	or(&l.Head, 32<<10)
+	or(&l.HeadTimeout, 10*time.Second)
+	or(&l.IdleTimeout, 120*time.Second)
+	or(&l.StallTimeout, 60*time.Second)
+	return l
+}
+
+func or[T ~int | ~int64](v *T, standard T) {
+	if *v <= 0 {
+		*v = standard
+	}
+}
+
+// Options are what a Server is made of.
+type Options struct {
+	// Handler answers the requests. Required.
+	Handler http.Handler
+
+	Limits Limits
+
+	// Refused, where set, is told of a client whose octets are not HTTP as it
+	// is spoken here, and why: RFC and section, no octet of the client. It is
+	// called by many goroutines and must not block.
+	Refused func(client, why string)
+
+	// Log gets what is wrong with single connections, at debug level. Nil:
+	// slog.Default.
+	Log *slog.Logger
+}
+
+// A Server serves HTTP/1 from listeners. Make one with New.
+type Server struct {
+	opt  Options
+	http http.Server
+
+	// running counts the requests that are being answered, less gone after
+	// Drain; idle is closed when only gone is left.
+	running atomic.Int64
+	idle    chan struct{}
+	once    sync.Once
+}
+
+// gone is more than there can be requests.
+const gone = 1 << 62
+
+// New makes a Server. It listens nowhere yet.
+func New(o Options) *Server {
+	o.Limits = o.Limits.complete()
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	s := &Server{opt: o, idle: make(chan struct{})}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	s.http = http.Server{
+		Handler:                      http.HandlerFunc(s.answer),
+		Protocols:                    protocols,
+		ReadHeaderTimeout:            o.Limits.HeadTimeout,
+		IdleTimeout:                  o.Limits.IdleTimeout,
+		MaxHeaderBytes:               o.Limits.Head,
+		DisableGeneralOptionsHandler: true, // OPTIONS * is the origin's
+		ErrorLog:                     log.New(debugLog{o.Log}, "", 0),
+	}
+	return s
+}
+
+// debugLog is an io.Writer that logs each write.
+type debugLog struct{ *slog.Logger }
+
+func (l debugLog) Write(p []byte) (int, error) {
+	l.Debug("connection", "what", string(p))
+	return len(p), nil
+}
+
+// Serve answers what comes to l until Drain or a failure of l, and closes it.
+// It returns nil after Drain.
+func (s *Server) Serve(l net.Listener) error {
+	err := s.http.Serve(s.guard(l))
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// Drain stops listening and lets requests that are running end, until ctx
+// does. What runs then is cut off, and the error is that of ctx. When it
+// returns no request is running, save those that go on for 2 s after their
+// client was cut off. It is called once.
+func (s *Server) Drain(ctx context.Context) error {
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		_ = s.http.Close() // the connections are cut, whatever it says
+	}
+	const grace = 2 * time.Second
+	s.leave(gone)
+	patience := time.NewTimer(grace)
+	defer patience.Stop()
+	select {
+	case <-s.idle:
+	case <-patience.C:
+	}
+	return err
+}
+
+// leave takes n from running.
+func (s *Server) leave(n int64) {
+	if s.running.Add(-n) == -gone {
+		s.once.Do(func() { close(s.idle) })
+	}
+}
+
+// answer does what net/http leaves undone before a request is answered.
+func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
+	defer s.leave(1)
+	if s.running.Add(1) < 0 {
+		panic(http.ErrAbortHandler) // too late: all that follows may be closed
+	}
+	h := r.Header
+	if _, ok := h["Pragma"]; ok {
+		unmark(h)
+	}
+	// After a request with Upgrade the door does not follow the connection any
+	// more; and HTTP/1.0 gets no persistent one (RFC 9112 §9.3).
+	if _, ok := h["Upgrade"]; ok || r.ProtoMajor == 1 && r.ProtoMinor == 0 {
+		w.Header()["Connection"] = []string{"close"}
+	}
+	s.opt.Handler.ServeHTTP(w, r)
+}

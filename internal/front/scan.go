@@ -1,0 +1,337 @@
+package front
+
+import (
+	"bytes"
+	"crypto/rand"
+	"math"
+	"net/http"
+	"strconv"
+)
+
+// Bounds of lines, in octets.
+const (
+	maxChunkLine = 1 << 10 // the size of a chunk and its extensions
+	maxTrailer   = 4 << 10 // a line of the trailer section
+	maxChunk     = 15      // hexadecimal digits of the size of a chunk
+)
+
+// mark stands in for the Cache-Control that a request with Pragma does not
+// have, or net/http would add one of its own (RFC 9110 §7.7 has no place for
+// that). No client can know the value.
+var (
+	markValue = rand.Text()
+	mark      = "Cache-Control: " + markValue + "\r\n"
+)
+
+// unmark takes the mark out.
+func unmark(h http.Header) {
+	if lines := h["Cache-Control"]; len(lines) == 1 && lines[0] == markValue {
+		delete(h, "Cache-Control")
+	}
+}
+
+// A scanner follows the requests on one connection, and tells where what
+// net/http would make of them is not what they say. It judges whole lines; the
+// rest of what HTTP demands of a line is left to net/http, which comes after.
+type scanner struct {
+	maxHead int // octets of a line of the head
+	state   state
+	left    int64 // octets of the body, or of the chunk, that are to come
+	skipped bool  // an empty line went before
+	head    head
+	why     string // of a refusal
+}
+
+// A head is what is known of the request head that is being read.
+type head struct {
+	old      bool  // HTTP/1.0
+	length   int64 // Content-Length, or -1
+	coded    bool  // Transfer-Encoding is there
+	unknown  bool  // with a coding before chunked
+	pragma   bool
+	control  bool // Cache-Control is there, or the mark
+	upgrades bool
+}
+
+type state uint8
+
+const (
+	start     state = iota // before a request line
+	fields                 // in the header section
+	body                   // in a body of known length
+	chunkSize              // before the size of a chunk
+	chunk                  // in a chunk
+	chunkEnd               // before the line end after a chunk
+	trailer                // in the trailer section
+	blind                  // no request comes any more: whatever follows is passed on
+)
+
+// An action is what to do with octets.
+type action uint8
+
+const (
+	pass   action = iota // pass them on
+	more                 // wait for the rest of the line
+	drop                 // leave them out
+	insert               // pass the mark on first
+	refuse               // these and what follows are no HTTP
+)
+
+// inBody tells whether the octets of a body are still to come.
+func (s *scanner) inBody() bool { return s.state >= body && s.state <= trailer }
+
+// accept finds how much of in can pass as it is, and what is to be done with
+// the n octets after that: pass if there are none.
+func (s *scanner) accept(in []byte) (ok, n int, do action) {
+	for ok < len(in) {
+		if n, do = s.next(in[ok:]); do != pass {
+			return ok, n, do
+		}
+		ok += n
+	}
+	return ok, 0, pass
+}
+
+// next judges the beginning of in, which is not empty.
+func (s *scanner) next(in []byte) (n int, do action) {
+	switch s.state {
+	case blind:
+		return len(in), pass
+	case body, chunk:
+		return s.data(in)
+	case chunkEnd:
+		switch {
+		case len(in) < 2:
+			return 0, more
+		case in[0] != '\r' || in[1] != '\n':
+			return s.refuse("a chunk is not followed by CRLF (RFC 9112 7.1)")
+		}
+		s.state = chunkSize
+		return 2, pass
+	}
+	end := bytes.IndexByte(in, '\n')
+	if end < 0 {
+		return s.unended(len(in))
+	}
+	if end == 0 || in[end-1] != '\r' {
+		return s.refuse("a line ends in LF without CR (RFC 9112 2.2)")
+	}
+	line := in[:end-1]
+	if bytes.IndexByte(line, '\r') >= 0 {
+		return s.refuse("CR without LF (RFC 9112 2.2)")
+	}
+	switch s.state {
+	case start:
+		do = s.requestLine(line)
+	case fields:
+		if do = s.field(line); do == insert {
+			return 0, insert
+		}
+	case chunkSize:
+		do = s.size(line)
+	default:
+		switch {
+		case len(line) == 0:
+			s.state = start
+		case line[0] == ' ' || line[0] == '\t':
+			return s.refuse("a folded line (RFC 9112 5.2)")
+		}
+	}
+	return end + 1, do
+}
+
+func (s *scanner) refuse(why string) (int, action) {
+	s.why = why
+	return 0, refuse
+}
+
+func (s *scanner) refused(why string) action {
+	s.why = why
+	return refuse
+}
+
+// unended judges n octets of a line whose end is not there yet.
+func (s *scanner) unended(n int) (int, action) {
+	switch {
+	case s.state == chunkSize && n > maxChunkLine:
+		return s.refuse("the size of a chunk or its extensions are too long (RFC 9112 7.1.1)")
+	case s.state == trailer && n > maxTrailer:
+		return s.refuse("a trailer field is too long (RFC 9110 5.4)")
+	case n > s.maxHead:
+		s.state = blind // net/http answers 431 and closes
+		return n, pass
+	}
+	return 0, more
+}
+
+// data passes octets of a body.
+func (s *scanner) data(in []byte) (int, action) {
+	n := int(min(s.left, int64(len(in))))
+	if s.left -= int64(n); s.left == 0 {
+		if s.state == chunk {
+			s.state = chunkEnd
+		} else {
+			s.state = start
+		}
+	}
+	return n, pass
+}
+
+// requestLine begins a head. One empty line before it is skipped (RFC 9112
+// §2.2).
+func (s *scanner) requestLine(line []byte) action {
+	if len(line) == 0 {
+		if s.skipped {
+			return s.refused("empty lines before a request (RFC 9112 2.2)")
+		}
+		s.skipped = true
+		return drop
+	}
+	const version = " HTTP/1.x"
+	i := len(line) - len(version)
+	minor := line[len(line)-1]
+	if i < 0 || string(line[i:len(line)-1]) != version[:len(version)-1] || minor < '0' || minor > '9' {
+		return s.refused("not HTTP/1 (RFC 9112 2.3)")
+	}
+	s.skipped = false
+	s.state = fields
+	s.head = head{length: -1, old: minor == '0'}
+	return pass
+}
+
+// field reads those fields that decide where the request ends, and those that
+// we have to know of.
+func (s *scanner) field(line []byte) action {
+	if len(line) == 0 {
+		return s.endHead()
+	}
+	h := &s.head
+	switch line[0] | 0x20 {
+	case ' ', '\t' | 0x20:
+		return s.refused("a folded line (RFC 9112 5.2)")
+	case 'c', 'p', 't', 'u':
+	default:
+		return pass
+	}
+	colon := bytes.IndexByte(line, ':')
+	if colon < 0 {
+		return pass // net/http refuses it
+	}
+	value := line[colon+1:]
+	switch name := line[:colon]; {
+	case is(name, "content-length"):
+		return s.contentLength(bytes.Trim(value, " \t"))
+	case is(name, "transfer-encoding"):
+		return s.transferEncoding(bytes.Trim(value, " \t"))
+	case is(name, "cache-control"):
+		h.control = true
+	case is(name, "pragma"):
+		h.pragma = true
+	case is(name, "upgrade"):
+		h.upgrades = true
+	}
+	return pass
+}
+
+// is compares without regard to case; name is in lower case.
+func is(b []byte, name string) bool {
+	if len(b) != len(name) {
+		return false
+	}
+	for i := range b {
+		c := b[i]
+		if 'A' <= c && c <= 'Z' {
+			c |= 0x20
+		}
+		if c != name[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// contentLength takes one plain number, once (RFC 9112 §6.3).
+func (s *scanner) contentLength(value []byte) action {
+	if s.head.length >= 0 {
+		return s.refused("Content-Length is there twice (RFC 9112 6.3)")
+	}
+	n, err := strconv.ParseUint(string(value), 10, 63) // takes no sign, no underscore
+	if err != nil || n > math.MaxInt64 || len(value) > 1 && value[0] == '0' {
+		return s.refused("Content-Length is no plain number (RFC 9110 8.6)")
+	}
+	s.head.length = int64(n)
+	return pass
+}
+
+// transferEncoding takes chunked, and leaves codings before it to net/http,
+// which answers 501. Where chunked is not last, nobody knows where the body
+// ends (RFC 9112 §6.1, §6.3).
+func (s *scanner) transferEncoding(value []byte) action {
+	h := &s.head
+	if h.coded {
+		return s.refused("Transfer-Encoding is there twice (RFC 9112 6.1)")
+	}
+	h.coded = true
+	codings := bytes.Split(value, []byte(","))
+	for i, c := range codings {
+		c = bytes.Trim(c, " \t")
+		switch last := i == len(codings)-1; {
+		case last != is(c, "chunked"):
+			return s.refused("Transfer-Encoding does not end in chunked, or has it twice (RFC 9112 6.1)")
+		case len(c) == 0:
+			return s.refused("Transfer-Encoding has an empty member (RFC 9112 6.1)")
+		case !last:
+			h.unknown = true
+		}
+	}
+	return pass
+}
+
+// endHead decides what comes after a head.
+func (s *scanner) endHead() action {
+	h := &s.head
+	switch {
+	case h.coded && h.length >= 0:
+		return s.refused("Content-Length with Transfer-Encoding (RFC 9112 6.1)")
+	case h.coded && h.old:
+		return s.refused("Transfer-Encoding in HTTP/1.0 (RFC 9112 6.1)")
+	case h.pragma && !h.control:
+		h.control = true
+		return insert
+	case h.upgrades || h.unknown:
+		s.state = blind
+	case h.coded:
+		s.state = chunkSize
+	case h.length > 0:
+		s.state, s.left = body, h.length
+	default:
+		s.state = start
+	}
+	return pass
+}
+
+// size reads the size of a chunk. Extensions pass: net/http drops them.
+func (s *scanner) size(line []byte) action {
+	digits, extensions, extended := bytes.Cut(line, []byte(";"))
+	n, err := strconv.ParseUint(string(digits), 16, 63)
+	switch {
+	case err != nil || len(digits) > maxChunk:
+		return s.refused("the size of a chunk is no hexadecimal number, or too large (RFC 9112 7.1)")
+	case len(line) > maxChunkLine || extended && !printable(extensions):
+		return s.refused("chunk extensions that are too long, or have control octets (RFC 9112 7.1.1)")
+	case n == 0:
+		s.state = trailer
+	default:
+		s.state, s.left = chunk, int64(n)
+	}
+	return pass
+}
+
+func printable(b []byte) bool {
+	for _, c := range b {
+		if c < ' ' && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return true
+}
