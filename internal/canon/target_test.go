@@ -102,6 +102,11 @@ func TestKEY01_EveryPartCounts(t *testing.T) {
 	if a := must(t, "/", "ex.com", false); string(a.AppendKey(nil, "a")) == string(a.AppendKey(nil, "b")) {
 		t.Error("two sites share a key")
 	}
+	// No part can pretend to be two, whatever octets it has.
+	a, b := canon.Target{Scheme: "c", Host: "d", Path: "/"}, canon.Target{Scheme: "b\x00c", Host: "d", Path: "/"}
+	if string(a.AppendKey(nil, "a\x00b")) == string(b.AppendKey(nil, "a")) {
+		t.Error("two splits of one text share a key")
+	}
 }
 
 func TestKEY03_PathAndQueryCompareExactly(t *testing.T) {

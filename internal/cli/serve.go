@@ -140,12 +140,12 @@ func isTerminal(w io.Writer) bool {
 
 // greet says where it listens and what to try.
 func (s *serve) greet(w io.Writer, url string) {
-	what := s.Origin
+	what, but := s.Origin, "if it may be kept"
 	if !daemon.IsURL(what) {
-		what = "the folder " + what
+		what, but = "the folder "+what, fmt.Sprintf("for %v", daemon.FolderMaxAge)
 	}
 	fmt.Fprintf(w, "larder %s serves %s at %s (memory %v)\n", release, what, url, s.Memory)
-	fmt.Fprintf(w, "try: curl -i %s/   twice: the second answer says Cache-Status: larder; hit\n", url)
+	fmt.Fprintf(w, "try: curl -i %s/   twice: the second answer says Cache-Status: larder; hit, %s\n", url, but)
 }
 
 // explain says what to do about a choice that cannot be carried out.

@@ -123,6 +123,7 @@ func New(o Options) (*Daemon, error) {
 		c.Sink = o.Log
 	}
 	d.engine = engine.New(c)
+	o.Limits.Conns = places(o.Limits.Conns, openFiles())
 	d.server = front.New(front.Options{Handler: d.engine, Limits: o.Limits, Refused: d.refused, Log: o.Notes})
 	return d, nil
 }
@@ -149,6 +150,17 @@ func open(o *Options) (http.RoundTripper, func() error, error) {
 		return nil, nil, &Error{Option: "Origin", Err: err}
 	}
 	return up, func() error { up.CloseIdle(); return nil }, nil
+}
+
+// places is how many connections of clients there may be with so many open
+// files allowed: some are kept for the origin and for ourselves, or clients
+// could shut both out. Zero is the default of front.
+func places(conns, files int) int {
+	const others = 320 // 256 to the origin, and our own
+	if left := max(files-others, 16); files > 0 && left < 10000 && (conns <= 0 || left < conns) {
+		return left
+	}
+	return conns
 }
 
 // pseudonym is our name in Via: one of our own for each process, so that two

@@ -224,8 +224,8 @@ func (x *exchange) copyLive(body io.Reader, length int64) {
 		switch {
 		case err == io.EOF && length >= 0 && x.event.Sent != length:
 			x.abort(io.ErrUnexpectedEOF)
-		case err == io.EOF:
-			return
+		case err == io.EOF, err != nil && x.event.Sent == length:
+			return // the client has everything, and may be gone already
 		case err != nil:
 			x.abort(err)
 		}

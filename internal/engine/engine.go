@@ -31,6 +31,14 @@ type Config struct {
 	// store.
 	Site string
 
+	// KeyPart adds to the key what it finds in a request, such as a cookie:
+	// responses to requests for which it differs are kept apart, up to
+	// store.MaxVariants of them for one resource, and are forgotten together.
+	// It sees the request as the client sent it, is called for each request,
+	// by many goroutines, and must be quick. The result is kept as a hash
+	// (Terms.Secret). Nil or an empty result adds nothing.
+	KeyPart func(*http.Request) string
+
 	// Name identifies us in Cache-Status and Proxy-Status. Empty means
 	// "larder".
 	Name string

@@ -3,9 +3,11 @@ package engine_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -128,5 +130,45 @@ func TestSTL05_StaleWhileTheOriginIsDown(t *testing.T) {
 		w.Get("/a").Want(200, "page")
 		w.Advance(2 * time.Minute)
 		w.Get("/a").Want(200, "page").WantField("Age", "120")
+	})
+}
+
+// slow is a client that stops in the middle of its content.
+type slow struct{ error }
+
+func (slow) Timeout() bool { return true }
+
+func TestBrokenUploadIsTheClientsFault(t *testing.T) {
+	for _, c := range []struct {
+		err    error
+		status int
+	}{{errors.New("chunk without a size"), 400}, {slow{errors.New("stalled")}, 408}} {
+		sim.Run(t, func(w *sim.World) {
+			w.Origin(minute)
+			w.Get("/a").Want(200, "page")
+			r := sim.Request("POST", "/a", "content")
+			r.Body = io.NopCloser(iotest.ErrReader(c.err))
+			a := w.Send(r)
+			a.Wait()
+			if a.Status != c.status || !strings.Contains(a.Header.Get("Proxy-Status"), "http_request_error") {
+				t.Errorf("%v: status %d, Proxy-Status %q", c.err, a.Status, a.Header.Get("Proxy-Status"))
+			}
+			// Nobody knows how far the origin has come with it (RFC 9111 §4.4).
+			w.Get("/a").WantMiss("stale")
+		})
+	}
+}
+
+// What is said of one client's haste does not end an entry for all.
+func TestVAL_TooManyRequestsLeavesTheEntry(t *testing.T) {
+	sim.Run(t, func(w *sim.World) {
+		w.Origin(minute, sim.Reply{Status: 429, Body: "later"}, sim.Reply{Status: 304})
+		w.Get("/a").Want(200, "page")
+		w.Advance(2 * time.Minute)
+		w.Get("/a").Want(429, "later")
+		w.Get("/a").Want(200, "page").WantMiss("stale")
+		if w.Last().Header.Get("If-None-Match") != `"1"` {
+			t.Error("the entry is gone")
+		}
 	})
 }

@@ -85,6 +85,11 @@ func (x *exchange) serve() {
 	}
 	x.key = x.target.AppendKey(x.key, x.e.Site)
 	x.req = rules.ReadRequest(x.r.Method, x.e.view(x.r, &x.target))
+	if x.e.KeyPart != nil {
+		if part := x.e.KeyPart(x.r); part != "" {
+			x.req.Extra = x.e.Terms.Conceal(part)
+		}
+	}
 	if x.e.looped(x.r.Header) {
 		x.fault(&fault{status: http.StatusBadGateway, token: "proxy_loop_detected", err: errLoop})
 		return
@@ -132,8 +137,7 @@ func (x *exchange) cached() {
 			}
 			continue
 		case rules.Refuse:
-			x.event.Forward = ""
-			x.plain(http.StatusGatewayTimeout, "not in the cache, and the request asks for nothing else (only-if-cached)")
+			x.uncached()
 			return
 		}
 		x.alone = x.alone || round >= 3
@@ -142,6 +146,19 @@ func (x *exchange) cached() {
 		}
 		x.steady, x.wall = x.e.Clock()
 	}
+}
+
+// onlyCached tells whether the client wants no answer of the origin (RFC 9111
+// §5.2.1.7). Methods that are never answered from the store go there anyway.
+func (x *exchange) onlyCached() bool {
+	return x.req.Directives.OnlyIfCached && x.e.Terms.HeedsSafe() &&
+		(x.r.Method == http.MethodGet || x.r.Method == http.MethodHead)
+}
+
+// uncached answers what asks for nothing but what is stored.
+func (x *exchange) uncached() {
+	x.event.Forward = ""
+	x.plain(http.StatusGatewayTimeout, "not in the cache, and the request asks for nothing else (only-if-cached)")
 }
 
 // lookup finds what is stored for the request. A store that fails is a store
@@ -180,10 +197,10 @@ func (x *exchange) chosen() *kept {
 // decide says what to do with what lookup found.
 func (x *exchange) decide() rules.Decision {
 	k := x.chosen()
-	if x.req.GuardsState() {
+	if x.req.GuardsState() && !x.onlyCached() {
 		return rules.Decision{Action: rules.Fetch, Forward: rules.ByClient, Why: "If-Match or If-Unmodified-Since (RFC 9110 13.1)"}
 	}
-	if k == nil || x.unconditional || x.whole == nil && x.r.Method == http.MethodHead {
+	if k == nil || x.unconditional || x.req.GuardsState() || x.whole == nil && x.r.Method == http.MethodHead {
 		return rules.Absent(&x.req, x.miss, &x.e.Terms)
 	}
 	d := rules.Reuse(&x.req, k.Stored, &x.e.Terms, x.steady)

@@ -74,6 +74,8 @@ func sentence(token string) string {
 	switch token {
 	case "proxy_loop_detected":
 		return errLoop.Error()
+	case "http_request_error":
+		return "the content of the request did not come as it was announced"
 	case "dns_error", "dns_timeout":
 		return "the name of the origin cannot be resolved"
 	case "connection_refused", "destination_unavailable":

@@ -535,7 +535,7 @@ func TestINV07_NobodySeesThePastAfterwards(t *testing.T) {
 		var state atomic.Int64
 		w.Handle(func(r *http.Request) sim.Reply {
 			if r.Method == http.MethodPut {
-				time.Sleep(time.Duration(state.Load()%3) * time.Millisecond)
+				w.Advance(time.Duration(state.Load()%3) * time.Millisecond)
 				return sim.Reply{Status: 204, Header: []string{fmt.Sprintf("X-Version: %d", state.Add(1))}, Delay: time.Millisecond}
 			}
 			n := state.Load()
@@ -553,7 +553,7 @@ func TestINV07_NobodySeesThePastAfterwards(t *testing.T) {
 				var n int64
 				fmt.Sscan(a.Header.Get("X-Version"), &n)
 				acknowledged.Store(n)
-				time.Sleep(2 * time.Millisecond)
+				w.Advance(2 * time.Millisecond)
 			}
 		}()
 		for i := range 8 {
@@ -570,7 +570,7 @@ func TestINV07_NobodySeesThePastAfterwards(t *testing.T) {
 					if _, err := fmt.Sscan(a.Body(), &n); err != nil || a.Status != 200 || n < least {
 						t.Errorf("status %d, version %q after %d was acknowledged", a.Status, a.Body(), least)
 					}
-					time.Sleep(time.Duration(i+1) * 700 * time.Microsecond)
+					w.Advance(time.Duration(i+1) * 700 * time.Microsecond)
 				}
 			}()
 		}

@@ -276,6 +276,75 @@ type roundTripFunc func(*http.Request) (*http.Response, error)
 
 func (f roundTripFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
+func TestKEY10_ExtraPartsCountForLookupAndStoring(t *testing.T) {
+	var spy *spying
+	configure := func(c *engine.Config) {
+		spy = &spying{Store: c.Store}
+		c.Store = spy
+		c.KeyPart = func(r *http.Request) string {
+			cookie, err := r.Cookie("tier")
+			if err != nil {
+				return ""
+			}
+			return "tier of " + cookie.Value
+		}
+	}
+	sim.RunWith(t, configure, func(w *sim.World) {
+		n := 0
+		w.Handle(func(r *http.Request) sim.Reply {
+			n++
+			return sim.Reply{
+				Header: []string{"Cache-Control: max-age=60", fmt.Sprintf("ETag: %q", r.Header.Get("Cookie")), "Vary: Foo"},
+				Body:   fmt.Sprint(r.Header.Get("Cookie"), " ", n), Delay: time.Second,
+			}
+		})
+		gold, lead, none := "Cookie: tier=gold; id=1", "Cookie: id=2; tier=lead", "Cookie: id=3"
+		// Also those who come at once do not get each other's.
+		var answers []*sim.Answer
+		for _, cookie := range []string{gold, lead, none, gold, lead, none} {
+			answers = append(answers, w.Start("GET", "/a", "", cookie))
+			w.Settle()
+		}
+		for i, a := range answers {
+			a.Wait()
+			a.Want(200, []string{"tier=gold; id=1 1", "id=2; tier=lead 2", "id=3 3"}[i%3])
+		}
+		w.WantCount(3)
+		w.Get("/a", "Cookie: tier=gold; id=9").Want(200, "tier=gold; id=1 1").WantHit()
+		w.Get("/a", "Cookie: tier=lead").Want(200, "id=2; tier=lead 2").WantHit()
+		w.Get("/a").Want(200, "id=3 3").WantHit()
+		w.Get("/a", "Cookie: tier=tin").Want(200, "tier=tin 4").WantMiss("vary-miss")
+		w.Get("/a", "Cookie: tier=gold", "Foo: 1").Want(200, "tier=gold 5").WantMiss("vary-miss")
+		w.Get("/a", "Cookie: tier=gold", "Foo: 1").Want(200, "tier=gold 5").WantHit()
+		w.Do("HEAD", "/a", "", "Cookie: tier=gold").Want(200, "").WantHit().WantField("Etag", `"tier=gold; id=1"`)
+		// A new one takes the place of its own kind only.
+		w.Advance(time.Minute)
+		w.Get("/a", gold).Want(200, "tier=gold; id=1 6").WantMiss("stale")
+		w.Get("/a", gold).Want(200, "tier=gold; id=1 6").WantHit()
+		w.Get("/a", lead).Want(200, "id=2; tier=lead 7").WantMiss("stale")
+		// What ends one ends all (RFC 9111 §4.4).
+		w.Do("POST", "/a", "", gold)
+		w.Get("/a", lead).Want(200, "id=2; tier=lead 9").WantMiss("uri-miss")
+	})
+	if strings.Contains(string(spy.seen), "tier of") || !strings.Contains(string(spy.seen), "Vary") {
+		t.Error("the part is kept in clear") // KEY-11
+	}
+}
+
+// A validated entry stays that of its part.
+func TestKEY10_ExtraPartsOutlastAValidation(t *testing.T) {
+	configure := func(c *engine.Config) { c.KeyPart = func(r *http.Request) string { return r.Header.Get("X-Part") } }
+	sim.RunWith(t, configure, func(w *sim.World) {
+		w.Origin(minute, sim.Reply{Status: 304}, sim.Reply{Body: "other"})
+		w.Get("/a", "X-Part: 1").Want(200, "page")
+		w.Advance(time.Minute)
+		w.Get("/a", "X-Part: 1").Want(200, "page").WantMiss("stale")
+		w.Get("/a", "X-Part: 1").Want(200, "page").WantHit()
+		w.Get("/a", "X-Part: 2").Want(200, "other").WantMiss("vary-miss")
+		w.Get("/a").Want(200, "other").WantMiss("vary-miss")
+	})
+}
+
 // keyOf is the key of a path at sim.Host.
 func keyOf(path string) store.Key {
 	t := canon.Target{Scheme: "http", Host: sim.Host, Path: path}

@@ -463,7 +463,11 @@ func TestRNG26_OtherAnswersToTheRest(t *testing.T) {
 			whole26(t, c.validator, c.script, func(w *sim.World, a *sim.Answer) {
 				a.Want(200, "changed").WantField("Content-Range").WantField("ETag", `"2"`).WantField("X-Old")
 				w.WantCount(c.requests)
-				if r := w.Seen()[1]; r.Header.Get("Range") != "bytes=4-" || (r.Header.Get("If-Range") == `"1"`) != (c.validator == `ETag: "1"`) {
+				guard := "" // only a strong tag can be one
+				if c.validator == `ETag: "1"` {
+					guard = `"1"`
+				}
+				if r := w.Seen()[1]; r.Header.Get("Range") != "bytes=4-" || r.Header.Get("If-Range") != guard {
 					t.Errorf("the origin saw %v", r.Header)
 				}
 				if got := w.Last().Header; c.requests == 3 && (got.Get("Range") != "" || got.Get("If-Range") != "") {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"sync/atomic"
 
 	"github.com/larderhq/larder/internal/canon"
 	"github.com/larderhq/larder/internal/interim"
@@ -20,6 +21,10 @@ import (
 func (x *exchange) pass(reason rules.Reason, why string) {
 	e := x.e
 	x.event.Forward, x.event.Why = string(reason), why
+	if x.onlyCached() {
+		x.uncached()
+		return
+	}
 	protocol := x.upgrading()
 	header := e.outbound(x.req.Header, x.r)
 	if protocol != "" {
@@ -29,9 +34,10 @@ func (x *exchange) pass(reason rules.Reason, why string) {
 		x.inform(interimResponse{status, message.EndToEnd(header)})
 		return nil
 	}
+	content := &upload{ReadCloser: x.r.Body}
 	out := &http.Request{
 		Method: x.r.Method, URL: x.target.Outgoing(), Host: x.target.Host, Header: header,
-		Body: x.r.Body, ContentLength: x.r.ContentLength,
+		Body: content, ContentLength: x.r.ContentLength,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: x.r.RemoteAddr,
 	}
 	if x.r.ContentLength == 0 {
@@ -46,6 +52,9 @@ func (x *exchange) pass(reason rules.Reason, why string) {
 	if f != nil {
 		if !rules.Safe(x.r.Method) {
 			e.doubt(x.r.Context(), &x.target)
+		}
+		if err := content.broken(); err != nil {
+			f = asBrokenUpload(err)
 		}
 		x.fault(f)
 		return
@@ -69,6 +78,39 @@ func (x *exchange) pass(reason rules.Reason, why string) {
 		return
 	}
 	x.deliverOrigin(l)
+}
+
+// An upload is content on its way from a client. It remembers if the client
+// broke it, so that the origin does not get the blame.
+type upload struct {
+	io.ReadCloser
+	err atomic.Pointer[error]
+}
+
+func (u *upload) Read(p []byte) (int, error) {
+	n, err := u.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		u.err.Store(&err)
+	}
+	return n, err
+}
+
+// broken is what ended the content too early, or nil.
+func (u *upload) broken() error {
+	if err := u.err.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// asBrokenUpload blames the client (RFC 9110 §15.5.1, §15.5.9).
+func asBrokenUpload(err error) *fault {
+	f := &fault{status: http.StatusBadRequest, token: "http_request_error", err: err}
+	var slow interface{ Timeout() bool }
+	if errors.As(err, &slow) && slow.Timeout() {
+		f.status = http.StatusRequestTimeout
+	}
+	return f
 }
 
 // keepPosted stores the response to a POST if it answers a later GET (RFC 9110

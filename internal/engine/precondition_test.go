@@ -120,7 +120,7 @@ func TestCND06_DateStandsInForLastModified(t *testing.T) {
 			{"Cache-Control: max-age=600", "Date: " + sim.Date(-time.Minute), "Last-Modified: unknown"},
 		} {
 			w.Origin(sim.Reply{Header: header, Body: "page"})
-			w.Get("/a?" + header[len(header)-1][:4]).Want(200, "page")
+			w.Get("/a?"+header[len(header)-1][:4]).Want(200, "page")
 			for from, status := range map[time.Duration]int{-time.Minute: 304, -59 * time.Second: 304, 0: 304, -61 * time.Second: 200, -time.Hour: 200} {
 				a := w.Get("/a?"+header[len(header)-1][:4], "If-Modified-Since: "+sim.Date(from)).WantHit()
 				if a.Status != status {

@@ -178,6 +178,42 @@ func TestSRV07_AttachmentsAndQueriesAreLikeAnyOther(t *testing.T) {
 	}
 }
 
+// As the engine hands them to a server, whichever that is; TestSRV08 on the wire
+// sees what Go's makes of it.
+func TestSRV08_NoContentWithoutFraming(t *testing.T) {
+	sim.Run(t, func(w *sim.World) {
+		bare := func(a *sim.Answer, status int) {
+			t.Helper()
+			a.Want(status, "").WantField("Content-Length").WantField("Transfer-Encoding")
+		}
+		none := sim.Reply{Status: 204, Header: []string{"Cache-Control: max-age=60", `ETag: "1"`, "Content-Length: 0", "Transfer-Encoding: chunked"}}
+		w.Origin(none)
+		bare(w.Get("/204"), 204)
+		bare(w.Get("/204").WantHit(), 204)
+		bare(w.Do("HEAD", "/204", "").WantHit(), 204)
+		bare(w.Do("PUT", "/204", ""), 204)
+		w.Origin(minute)
+		w.Get("/200")
+		bare(w.Get("/200", `If-None-Match: "1"`).WantHit(), 304)
+		bare(w.Do("HEAD", "/200", "", `If-None-Match: "1"`).WantHit(), 304)
+		w.Advance(time.Minute)
+		w.Origin(sim.Reply{Status: 304, Header: []string{"Content-Length: 45"}})
+		bare(w.Get("/200", `If-None-Match: "1"`).WantMiss("stale"), 304)
+		bare(w.Get("/none", `If-None-Match: "1"`).WantMiss("uri-miss"), 304)
+		bare(w.Do("POST", "/none", "", `If-None-Match: "1"`), 304)
+	})
+	// Two who wait for one answer.
+	sim.Run(t, func(w *sim.World) {
+		w.Origin(sim.Reply{Status: 204, Header: []string{"Cache-Control: max-age=60", "Content-Length: 0"}, Delay: time.Second})
+		one, other := w.Start("GET", "/204", ""), w.Start("GET", "/204", "")
+		for _, a := range []*sim.Answer{one, other} {
+			a.Wait()
+			a.Want(204, "").WantField("Content-Length")
+		}
+		w.WantCount(1)
+	})
+}
+
 // A slowReader takes what it is sent only when it is let.
 type slowReader struct {
 	header http.Header

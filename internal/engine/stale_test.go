@@ -395,8 +395,8 @@ func TestSTL12_WhatTheBackgroundBringsTakesEffect(t *testing.T) {
 
 func TestSTL13_FailedBackgroundFetchesBackOff(t *testing.T) {
 	for name, failing := range map[string]sim.Reply{
-		"refused": refusing,
-		"500":     {Status: 500, Body: "oops"},
+		"refused":                refusing,
+		"500":                    {Status: 500, Body: "oops"},
 		"503 that may be stored": {Status: 503, Header: []string{"Cache-Control: max-age=60"}, Body: "busy"},
 	} {
 		for _, backoff := range []time.Duration{0, 20 * time.Second} {

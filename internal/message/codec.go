@@ -29,6 +29,7 @@ func Encode(s *rules.Stored) []byte {
 	b = appendBool(b, s.Spent)
 	b = appendBool(b, s.ToClose)
 	b = appendText(b, s.Version)
+	b = appendText(b, s.Extra)
 	b = binary.AppendUvarint(b, uint64(len(s.Selecting)))
 	for _, sel := range s.Selecting {
 		b = appendText(b, sel.Name)
@@ -68,6 +69,7 @@ func Decode(head []byte, terms *rules.Terms) (*rules.Stored, error) {
 		Spent:      r.bool(),
 		ToClose:    r.bool(),
 		Version:    r.textValue(),
+		Extra:      r.textValue(),
 	}
 	if n := r.count(4); n > 0 {
 		s.Selecting = make([]rules.Selecting, 0, n)

@@ -34,7 +34,7 @@ func heads() []*rules.Stored {
 	open := received(206, nil, `ETag: "v"`, "Content-Range: bytes 3-4/*")
 	open.Part = rules.Part{First: 3, Last: 4, Total: -1}
 	spent := *received(200, nil, "Last-Modified: Tue, 15 Nov 2022 12:45:26 GMT", "Expires: 0")
-	spent.Spent, spent.ToClose = true, true
+	spent.Spent, spent.ToClose, spent.Extra = true, true, "extra"
 	return []*rules.Stored{
 		received(200, nil),
 		received(404, nil, "Cache-Control: public, max-age=60, stale-while-revalidate=30", "Age: 30", "Set-Cookie: a=b", "Set-Cookie: c=d, e", "X-Empty: ", "X-Odd: \x80\xff, \"q"),

@@ -97,15 +97,15 @@ func TestText(t *testing.T) {
 	}{
 		{
 			Event{Method: "GET", Target: "/", Status: 200, Sent: 436, Duration: 225 * time.Microsecond, Hit: true, HasTTL: true, TTL: 4, Why: "fresh (RFC 9111 4.2)"},
-			"12:00:00.250  200  hit      GET   /                                     436 B   0.23 ms  fresh (RFC 9111 4.2)\n",
+			"12:00:00.250  200  hit      GET   /                            436 B   0.23 ms  fresh (RFC 9111 4.2)\n",
 		},
 		{
 			Event{Method: "OPTIONS", Target: "/a b", Status: 502, Sent: 5 << 20, Duration: 83 * time.Second, Fault: errors.New("down\nand out")},
-			"12:00:00.250  502  error    OPTIONS  /a\\x20b                            5.00 MiB    83.0 s  down\\x0aand out\n",
+			"12:00:00.250  502  error    OPTIONS  /a\\x20b                   5.00 MiB    83.0 s  down\\x0aand out\n",
 		},
 		{
 			Event{Duration: 300 * time.Minute, Why: "no HTTP"},
-			"12:00:00.250  ---  -        -     -                                       0 B   300 min  no HTTP\n",
+			"12:00:00.250  ---  -        -     -                              0 B   300 min  no HTTP\n",
 		},
 	} {
 		test.event.Start = noon

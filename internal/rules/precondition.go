@@ -112,7 +112,7 @@ func CutPart(req *Request, s *Stored) (span field.Span, ok bool) {
 		if spec.First < p.First || spec.Last < 0 || spec.Last > p.Last {
 			return span, false
 		}
-		return field.Span{First: spec.First, Last: spec.Last}, true
+		return field.Span(spec), true
 	}
 	spans := field.ResolveRanges(specs, p.Total)
 	if len(spans) != 1 || spans[0].First < p.First || spans[0].Last > p.Last {

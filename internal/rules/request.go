@@ -12,6 +12,8 @@ type Request struct {
 	// Directives are those of Cache-Control, or of Pragma where there is no
 	// Cache-Control.
 	Directives field.Directives
+	// Extra is what the operator adds to the key, concealed; empty if nothing.
+	Extra string
 
 	conditional, guards, ranged, authorized bool
 }
@@ -27,6 +29,9 @@ func ReadRequest(method string, header Header) Request {
 		switch name {
 		case "Cache-Control":
 			r.Directives = field.ParseDirectives(lines)
+			if len(r.Directives.NoCacheFields) > 0 { // it takes no argument here (RFC 9111 §5.2.1.4)
+				r.Directives.NoCache, r.Directives.NoCacheFields = true, nil
+			}
 		case "Pragma":
 			// RFC 9111 §5.4: only where there is no Cache-Control.
 			if len(header["Cache-Control"]) == 0 {
@@ -72,7 +77,7 @@ func (r *Request) selecting(names []string, terms *Terms) []Selecting {
 		out[i].Value, out[i].Present = field.VaryValue(name, lines, present)
 		switch {
 		case terms != nil && present && secret(name):
-			out[i].Value = terms.conceal(out[i].Value)
+			out[i].Value = terms.Conceal(out[i].Value)
 		case len(lines) == 1:
 			out[i].Line = lines[0]
 		}
@@ -84,6 +89,9 @@ func (r *Request) selecting(names []string, terms *Terms) []Selecting {
 // vary on names do not tell them apart.
 func (r *Request) Variant(names []string) string {
 	var b []byte
+	if r.Extra != "" {
+		b = appendCounted(b, r.Extra)
+	}
 	for _, s := range r.selecting(names, nil) {
 		b = appendCounted(b, s.Name)
 		if s.Present {

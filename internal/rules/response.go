@@ -48,6 +48,9 @@ type Stored struct {
 	// made this response had them.
 	Selecting []Selecting
 
+	// Extra is what the operator added to the key of that request, concealed.
+	Extra string
+
 	// Part says which octets the body holds if it is not the whole
 	// representation. The zero value means all of it.
 	Part Part
@@ -181,6 +184,7 @@ func Receive(req *Request, status int, header Header, at Receipt, terms *Terms) 
 	}
 	s.InitialAge = min(age, sum(field.MaxDelta, s.Delay)) // still too much without the Delay
 	s.Selecting = req.selecting(s.Vary, terms)
+	s.Extra = req.Extra
 	return s
 }
 

@@ -174,8 +174,15 @@ func errorStatus(status int) bool {
 
 // EndsEntry tells whether status, in reply to a validation, ends the entry it
 // was about, though no response takes its place. Server errors leave it for a
-// better moment (RFC 9111 §4.3.3).
-func EndsEntry(status int) bool { return status < 500 }
+// better moment (RFC 9111 §4.3.3), and so does what speaks of the client's
+// haste and not of the resource (408, 425, 429).
+func EndsEntry(status int) bool {
+	switch status {
+	case 408, 425, 429:
+		return false
+	}
+	return status < 500
+}
 
 // Shareable tells whether res, which one request caused, may answer another
 // that waited for it (RFC 9111 §4).

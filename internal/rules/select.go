@@ -8,9 +8,9 @@ import (
 )
 
 // Matches tells whether s was made for a request like req, by the fields that
-// Vary names (RFC 9111 §4.1).
+// Vary names (RFC 9111 §4.1) and by what the operator adds to the key.
 func (s *Stored) Matches(req *Request, terms *Terms) bool {
-	if s.VaryAny {
+	if s.VaryAny || s.Extra != req.Extra {
 		return false
 	}
 	for i := range s.Selecting {
@@ -28,7 +28,7 @@ func (c *Selecting) matches(req *Request, s *Stored, terms *Terms) bool {
 	}
 	value, present := field.VaryValue(c.Name, lines, present)
 	if present && c.Present && secret(c.Name) {
-		value = terms.conceal(value)
+		value = terms.Conceal(value)
 	}
 	if present == c.Present && value == c.Value {
 		return true
@@ -42,8 +42,8 @@ func secret(name string) bool {
 	return name == "Cookie" || name == "Authorization" || name == "Proxy-Authorization"
 }
 
-// conceal is a hash of value that tells nothing to who has not the key.
-func (t *Terms) conceal(value string) string {
+// Conceal is a hash of value that tells nothing to who has not the key.
+func (t *Terms) Conceal(value string) string {
 	mac := hmac.New(sha256.New, t.Secret)
 	mac.Write([]byte(value))
 	return string(mac.Sum(nil))
@@ -108,7 +108,7 @@ func (s *Stored) preferredTo(other *Stored) bool {
 // SameVariant tells whether a and b were chosen by the same fields with the
 // same values, so that the later takes the place of the earlier.
 func SameVariant(a, b *Stored) bool {
-	if len(a.Selecting) != len(b.Selecting) {
+	if len(a.Selecting) != len(b.Selecting) || a.Extra != b.Extra {
 		return false
 	}
 	for i := range a.Selecting {

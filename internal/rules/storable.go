@@ -77,7 +77,9 @@ func (s *Stored) useful(terms *Terms) bool {
 // §9.3.3): its freshness is explicit and it is about the target itself.
 func answersGET(req *Request, res *Stored, target *url.URL) bool {
 	lines := res.Header["Content-Location"]
-	if req.Method != "POST" || !res.Basis.Explicit() || len(lines) != 1 || target == nil || res.Status == 206 {
+	// RFC 9110 §8.7: the field says so in a 2xx only, and a part is not all.
+	about := res.Status >= 200 && res.Status < 300 && res.Status != 206
+	if req.Method != "POST" || !about || !res.Basis.Explicit() || len(lines) != 1 || target == nil {
 		return false
 	}
 	location, ok := resolve(target, lines[0])

@@ -305,7 +305,6 @@ func parse(lines []string) http.Header {
 
 func itoa(n int64) string { return strconv.FormatInt(n, 10) }
 
-
 // Request is a request as a server hands it on. Lines of header are as in
 // Reply; "Host: x" replaces Host.
 func Request(method, target string, content string, header ...string) *http.Request {

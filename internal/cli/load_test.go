@@ -1,0 +1,144 @@
+//go:build linux
+
+package cli
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// peak is the largest memory that the process has used so far, in octets.
+func (p *process) peak(t *testing.T) int64 {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(status), "VmHWM:")
+	number, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
+	kib, err := strconv.ParseInt(number, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kib << 10
+}
+
+// A gigabyte passes through a cache of 256 MiB that is full already: with its
+// length declared and without, in the memory that was promised, and the first
+// octet leaves long before the last has come.
+func TestGigabyteThroughASmallCache(t *testing.T) {
+	const gigabyte, budget, beside = 1 << 30, 256 << 20, 64 << 20
+	block := []byte(strings.Repeat("0123456789abcdef", 64<<10/16))
+	begun := make(chan time.Time, 1)
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		size, _ := strconv.Atoi(r.URL.Query().Get("size"))
+		w.Header().Set("Cache-Control", "max-age=600")
+		if strings.HasPrefix(r.URL.Path, "/declared") {
+			w.Header().Set("Content-Length", strconv.Itoa(size))
+		}
+		if size == gigabyte {
+			begun <- time.Now()
+		}
+		for ; size > 0; size -= len(block) {
+			if _, err := w.Write(block[:min(size, len(block))]); err != nil {
+				return
+			}
+		}
+	}))
+	defer origin.Close()
+	p := start(t, origin.URL, "--memory", "256MiB", "--log", "off")
+	for i := range budget/len(block) + 500 {
+		resp, err := http.Get(p.url + fmt.Sprintf("/declared/%d?size=%d", i, len(block)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, path := range []string{"/declared", "/chunked"} {
+		resp, err := http.Get(p.url + fmt.Sprintf("%s?size=%d", path, gigabyte))
+		if err != nil {
+			t.Fatal(err)
+		}
+		one := make([]byte, 1)
+		if _, err := io.ReadFull(resp.Body, one); err != nil {
+			t.Fatal(err)
+		}
+		first := time.Since(<-begun)
+		n, err := io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		if n != gigabyte-1 || err != nil {
+			t.Errorf("%s: %d octets, %v", path, n+1, err)
+		}
+		t.Logf("%s: first octet %v after the origin began; peak so far %d MiB", path, first, p.peak(t)>>20)
+		if first > 2*time.Second { // a bound against buffering; the figure is in the log
+			t.Errorf("%s: the first octet took %v", path, first)
+		}
+	}
+	if peak := p.peak(t); peak > budget+beside {
+		t.Errorf("the process used %d MiB, which is more than %d + %d", peak>>20, budget>>20, beside>>20)
+	}
+	p.stop(t)
+}
+
+// A thousand clients at once on one cold slow URL are one request to the
+// origin; a hundred on an uncacheable one each get their own answer, and do not
+// wait for each other.
+func TestManyClientsAtOnce(t *testing.T) {
+	var asked atomic.Int64
+	const pause = time.Second
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n := asked.Add(1)
+		select {
+		case <-time.After(pause):
+		case <-r.Context().Done():
+		}
+		if r.URL.Path == "/own" {
+			w.Header().Set("Cache-Control", "no-store")
+		} else {
+			w.Header().Set("Cache-Control", "max-age=60")
+		}
+		fmt.Fprint(w, n)
+	}))
+	defer origin.Close()
+	p := start(t, origin.URL, "--log", "off")
+	for _, c := range []struct {
+		path            string
+		clients, asking int64
+	}{{"/cold", 1000, 1}, {"/own", 100, 100}} {
+		asked.Store(0)
+		began := time.Now()
+		var group sync.WaitGroup
+		var answers sync.Map
+		for range c.clients {
+			group.Go(func() {
+				_, body := get(t, p.url+c.path)
+				answers.Store(body, true)
+			})
+		}
+		group.Wait()
+		different := int64(0)
+		answers.Range(func(any, any) bool { different++; return true })
+		if asked.Load() != c.asking || different != c.asking {
+			t.Errorf("%s: %d clients made %d requests and got %d different answers, want %d", c.path, c.clients, asked.Load(), different, c.asking)
+		}
+		took := time.Since(began)
+		t.Logf("%s: %d clients, %d requests to the origin, %v", c.path, c.clients, asked.Load(), took)
+		if took > time.Duration(c.clients)*pause/4 && c.asking > 1 {
+			t.Errorf("%s: took %v, as if one after the other", c.path, took)
+		}
+	}
+	p.stop(t)
+}
