@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/larderhq/larder/internal/canon"
 	"github.com/larderhq/larder/internal/engine"
 	"github.com/larderhq/larder/internal/rules"
 	"github.com/larderhq/larder/internal/sim"
@@ -155,6 +156,31 @@ func TestCOL02_WhatIsNotForAllIsFetchedByEach(t *testing.T) {
 					a.Want(max(c.status, 200), fmt.Sprint("for ", i))
 				}
 				w.WantCount(n)
+			})
+		})
+	}
+}
+
+// A 304 that takes back that the page may be shared, or finds it old already.
+func TestCOL02_WhatIsConfirmedForOneIsConfirmedByEach(t *testing.T) {
+	for _, line := range []string{"Cache-Control: no-cache", "Cache-Control: max-age=0", "Age: 60", "Cache-Control: no-cache, max-age=60"} {
+		t.Run(line, func(t *testing.T) {
+			sim.Run(t, func(w *sim.World) {
+				w.Origin(minute, sim.Reply{Status: 304, Header: []string{line}, Delay: 2 * time.Second})
+				w.Get("/a").Want(200, "page")
+				w.Advance(time.Minute)
+				answers := crowd(w, 50, nil)
+				if took := waitAll(answers); took > 4*time.Second {
+					t.Errorf("took %v: they went one after the other", took)
+				}
+				for _, a := range answers {
+					a.Want(200, "page").WantMiss("stale")
+				}
+				w.WantCount(51)
+				if took := waitAll(crowd(w, 50, nil)); took != 2*time.Second {
+					t.Errorf("later ones took %v: they waited", took)
+				}
+				w.WantCount(101)
 			})
 		})
 	}
@@ -1004,18 +1030,18 @@ func TestSTO23_AStuckClientIsCutOff(t *testing.T) {
 // The range of a body that outgrows the store on the way begins where it was
 // asked for.
 func TestSTO23_RangesOfABodyThatOutgrowsTheStore(t *testing.T) {
-	s := memory.New(memory.Options{Budget: 256 << 10, MaxObject: 200 << 10})
+	s := memory.New(memory.Options{Budget: 4 << 20, MaxObject: 3 << 20})
 	defer s.Close()
 	sim.RunWith(t, func(c *engine.Config) { c.Store = s }, func(w *sim.World) {
 		var text strings.Builder
-		for i := range 10_000 {
+		for i := range 300_000 {
 			fmt.Fprintf(&text, "%09d\n", i)
 		}
 		whole := text.String()
 		body, hog := newTap(), newTap()
 		w.Handle(func(r *http.Request) sim.Reply {
 			if r.URL.Path == "/hog" {
-				return sim.Reply{Header: minute.Header, Stream: hog, Length: 150_000}
+				return sim.Reply{Header: minute.Header, Stream: hog}
 			}
 			return sim.Reply{Header: minute.Header, Stream: body, Length: int64(len(whole))}
 		})
@@ -1024,20 +1050,23 @@ func TestSTO23_RangesOfABodyThatOutgrowsTheStore(t *testing.T) {
 		body.pour(whole[:30_000])
 		w.Settle()
 		ranges := map[string]*sim.Answer{}
-		for _, r := range []string{"0-9", "20000-59999", "50000-50009", "99990-", "30000-99999"} {
+		for _, r := range []string{"0-9", "500000-1999999", "2000000-2000009", "2999990-", "1048575-1048576"} {
 			ranges[r] = w.Start("GET", "/a", "", "Range: bytes="+r)
 		}
 		other := w.Start("GET", "/hog", "")
 		w.Settle()
-		hog.pour(strings.Repeat("h", 140_000)) // now there is no room
+		hog.pour(strings.Repeat("h", 2_200_000)) // now there is no room
 		w.Settle()
 		body.pour(whole[30_000:])
 		body.w.Close()
-		hog.pour(strings.Repeat("h", 10_000))
 		hog.w.Close()
 		first.Wait()
 		other.Wait()
 		first.Want(200, whole)
+		target := canon.Target{Scheme: "http", Host: sim.Host, Path: "/a"}
+		if entries, err := s.Lookup(t.Context(), target.AppendKey(nil, "")); err != nil || len(entries) > 0 {
+			t.Errorf("%d entries, %v: it has not outgrown the store", len(entries), err)
+		}
 		for r, a := range ranges {
 			a.Wait()
 			from, to := 0, len(whole)-1

@@ -368,8 +368,8 @@ func (e *Engine) keep(ctx context.Context, j *job, a *arrival) (*landing, func()
 		l.why = "not kept: " + reason(err)
 	}
 	e.supersede(ctx, j, a.StatusCode)
-	if j.f.Shared() && a.StatusCode < 500 {
-		e.remember(j, false)
+	if j.f.Shared() && a.StatusCode < 500 && a.StatusCode != http.StatusPartialContent && a.StatusCode != http.StatusRequestedRangeNotSatisfiable {
+		e.remember(j, false) // what a range came to says nothing of the whole
 	}
 	l.origin = a.Body
 	return l, nil

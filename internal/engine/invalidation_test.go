@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"github.com/larderhq/larder/internal/engine"
 	"github.com/larderhq/larder/internal/rules"
 	"github.com/larderhq/larder/internal/sim"
+	"github.com/larderhq/larder/store"
 )
 
 // A versioned origin counts what it has been told to change. Its pages last for
@@ -408,6 +410,43 @@ func TestINV08_CompletionUnderWay(t *testing.T) {
 		w.Advance(10 * time.Second)
 		w.Get("/a").Want(200, "new").WantHit()
 		wantPart(t, fetched(w, "0-1").WantHit(), "ne", 0, 1, "3")
+	})
+}
+
+// A heldStore lets the nth Create wait until it is released.
+type heldStore struct {
+	store.Store
+	nth     atomic.Int64
+	release chan struct{}
+}
+
+func (s *heldStore) Create(ctx context.Context, key store.Key, head []byte, size int64) (store.Writer, error) {
+	if s.nth.Add(-1) == 0 {
+		<-s.release
+	}
+	return s.Store.Create(ctx, key, head, size)
+}
+
+// Two parts that were being joined when they were invalidated do not come back
+// as one.
+func TestINV08_JoiningUnderWay(t *testing.T) {
+	var held *heldStore
+	hold := func(c *engine.Config) {
+		held = &heldStore{Store: c.Store, release: make(chan struct{})}
+		held.nth.Store(3)
+		c.Store = held
+	}
+	sim.RunWith(t, hold, func(w *sim.World) {
+		w.Origin(part(0, 4, `ETag: "1"`), part(5, 9, `ETag: "1"`), sim.Reply{Status: 204}, minute)
+		fetched(w, "0-4")
+		fetched(w, "5-9")
+		if n := held.nth.Load(); n != 0 {
+			t.Fatalf("the parts are not being joined: %d more entries to come", n)
+		}
+		w.Do("POST", "/a", "content")
+		close(held.release)
+		w.Settle()
+		w.Get("/a").Want(200, "page").WantMiss("uri-miss")
 	})
 }
 

@@ -452,6 +452,7 @@ func TestRNG26_OtherAnswersToTheRest(t *testing.T) {
 		"206 for a weak one":  {`ETag: W/"1"`, []sim.Reply{part(4, 9, `ETag: W/"1"`), fresh}, 3},
 		"206 for no tag":      {"X-No: validator", []sim.Reply{part(4, 9), fresh}, 3},
 		"206 not to the end":  {`ETag: "1"`, []sim.Reply{part(4, 8, `ETag: "1"`), fresh}, 3},
+		"206 that overlaps":   {`ETag: "1"`, []sim.Reply{part(3, 9, `ETag: "1"`), fresh}, 3},
 		"206 from elsewhere":  {`ETag: "1"`, []sim.Reply{part(5, 9, `ETag: "1"`), fresh}, 3},
 		"206 without a range": {`ETag: "1"`, []sim.Reply{{Status: 206, Header: []string{`ETag: "1"`}, Body: "456789"}, fresh}, 3},
 		"206 of other length": {`ETag: "1"`, []sim.Reply{{Status: 206, Header: []string{`ETag: "1"`, "Content-Range: bytes 4-6/7"}, Body: "456"}, fresh}, 3},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/larderhq/larder/internal/engine"
 	"github.com/larderhq/larder/internal/field"
+	"github.com/larderhq/larder/internal/rules"
 	"github.com/larderhq/larder/internal/sim"
 )
 
@@ -173,6 +174,7 @@ func TestRNG03_AfterTheRepresentationHasShrunk(t *testing.T) {
 		w.Get("/a").Want(200, "page")
 		w.Advance(time.Hour)
 		a := w.Get("/a", "Range: bytes=2-3").WantField("Content-Range", "bytes */2")
+		w.Settle()
 		if a.Status != 416 {
 			t.Errorf("status %d", a.Status)
 		}
@@ -633,6 +635,28 @@ func TestRNG01_RangeOfAFetchThatBreaksOff(t *testing.T) {
 		w.Handle(tenDigits.serve)
 		w.Get("/a").Want(200, digits).WantMiss("uri-miss")
 	})
+}
+
+// What comes of a range does not keep others from sharing one fetch of the
+// whole: a client could spoil that with a range that does not exist.
+func TestRNG17_RangesDoNotEndSharing(t *testing.T) {
+	for _, spec := range []string{"0-3", "99-"} {
+		sim.RunWith(t, func(c *engine.Config) { c.Terms.Ranges = rules.RangesServe }, func(w *sim.World) {
+			slow := tenDigits
+			slow.slow = time.Second
+			w.Handle(slow.serve)
+			w.Get("/a", "Range: bytes="+spec).WantMiss("uri-miss")
+			var answers []*sim.Answer
+			for range 20 {
+				answers = append(answers, w.Start("GET", "/a", ""))
+			}
+			for _, a := range answers {
+				a.Wait()
+				a.Want(200, digits)
+			}
+			w.WantCount(2)
+		})
+	}
 }
 
 // Requests for one and the same range share a fetch; other ranges have one of

@@ -127,9 +127,9 @@ func modest(t *testing.T, head []byte) (*rules.Stored, error) {
 // A number in a damaged head is not believed.
 func TestProject_DamagedHeadAsksForNoMemory(t *testing.T) {
 	b := message.Encode(heads()[2])
-	many := strings.Repeat("\x00", 1<<20)
+	many := strings.Repeat("\x00", 1<<18)
 	for i := range b {
-		for _, number := range []string{"\xff\xff\x3f", "\xff\xff\xff\xff\x7f", "\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"} {
+		for _, number := range []string{"\xff\xff\x0f", "\xff\xff\xff\xff\x7f", "\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"} {
 			bad := append(append(append([]byte{}, b[:i]...), number...), many...)
 			_, _ = modest(t, bad) // some may even be heads
 		}

@@ -1,0 +1,135 @@
+package house
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/larderhq/larder"
+
+// layers is the statement of policy: a package may import those of its own
+// module that stand in an earlier layer, and none else. What stands in one
+// layer does not know each other.
+var layers = [][]string{
+	{"internal/field", "internal/flight", "internal/interim", "store"},
+	{"internal/rules", "store/memory", "store/storetest", "internal/observe", "internal/canon"},
+	{"internal/message"},
+	{"internal/engine"},
+	{"internal/origin", "internal/local", "gateway", "internal/front"},
+	{"", "internal/sim"},
+	{"internal/daemon"},
+	{"internal/cli"},
+	{"cmd/larder"},
+	{"bench", "bench/origin", "internal/house"},
+}
+
+// bans are finer than the layers. A pattern ending in /... bans the folder.
+var bans = []struct{ importer, banned, why string }{
+	{"internal/field", "net/http", "text to values, whoever carries the text"},
+	{"internal/field", "os", "pure: the outcome depends on the arguments alone"},
+	{"internal/field", "sync", "pure: nothing is shared"},
+	{"internal/rules", "context", "rules decide, they do not wait"},
+	{"internal/rules", "io", "rules decide, they do not do"},
+	{"internal/rules", "os", "rules decide, they do not do"},
+	{"internal/rules", "net", "rules decide, they do not do"},
+	{"internal/rules", "net/http", "rules know HTTP by its texts, not by Go's types"},
+	{"internal/rules", "log", "the Decision says why"},
+	{"internal/rules", "log/slog", "the Decision says why"},
+	{"internal/rules", "sync", "pure: nothing is shared"},
+	{"internal/rules", "math/rand", "chance comes in by the door"},
+	{"internal/rules", "math/rand/v2", "chance comes in by the door"},
+	{"internal/rules", "crypto/rand", "chance comes in by the door"},
+	{"store", "net/http", "a store knows no HTTP"},
+	{"store", "time", "a store knows no freshness"},
+	{"store/memory", "net/http", "a store knows no HTTP"},
+	{"store/memory", module + "/internal/...", "a store is judged by its contract alone"},
+	{"store/storetest", module + "/internal/...", "whoever writes a store must be able to run it"},
+	{"internal/flight", "net/http", "a fetch is whatever the engine makes it"},
+	{"internal/canon", "os", "no I/O at the door"},
+	{"internal/canon", module + "/internal/rules", "a request is cleaned before anything is decided"},
+	{"internal/message", "context", "no I/O"},
+	{"internal/observe", module + "/internal/engine", "an Event is told, it does not ask"},
+	{"internal/engine", "net", "the engine meets the network through a RoundTripper"},
+	{"internal/engine", "os", "the engine has no machine"},
+	{"internal/engine", module + "/store/memory", "the engine knows the contract, not the stores"},
+	{"internal/engine", module + "/internal/origin", "an origin is a RoundTripper"},
+	{"internal/origin", module + "/internal/engine", "an origin serves whoever asks"},
+	{"internal/origin", module + "/internal/rules", "an origin does not cache"},
+	{"internal/origin", module + "/store/...", "an origin does not cache"},
+	{"gateway", module + "/internal/...", "a gateway stands on its own, also behind other caches"},
+	{"gateway", module + "/store/...", "a gateway does not cache"},
+	{"", "os", "a library has no machine"},
+	{"", "flag", "a library has no command line"},
+	{"", module + "/internal/origin", "the library asks whom it is given"},
+	{"cmd/larder", module + "/internal/daemon", "the program is its command line"},
+}
+
+type pkg struct {
+	ImportPath string
+	Imports    []string
+}
+
+func packages(t *testing.T) []pkg {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports", module+"/...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var all []pkg
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p pkg
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+func layerOf(path string) int {
+	name := strings.TrimPrefix(strings.TrimPrefix(path, module), "/")
+	return slices.IndexFunc(layers, func(l []string) bool { return slices.Contains(l, name) })
+}
+
+func TestImportsPointOneWay(t *testing.T) {
+	for _, p := range packages(t) {
+		own := layerOf(p.ImportPath)
+		if own < 0 {
+			t.Errorf("%s is in no layer: say in imports_test.go where it belongs", p.ImportPath)
+			continue
+		}
+		for _, imported := range p.Imports {
+			if imported != module && !strings.HasPrefix(imported, module+"/") {
+				continue
+			}
+			if other := layerOf(imported); other >= own {
+				t.Errorf("%s imports %s, which is not in an earlier layer", p.ImportPath, imported)
+			}
+		}
+	}
+}
+
+func TestBans(t *testing.T) {
+	imports := map[string][]string{}
+	for _, p := range packages(t) {
+		imports[strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/")] = p.Imports
+	}
+	for _, ban := range bans {
+		list, ok := imports[ban.importer]
+		if !ok {
+			t.Errorf("there is no package %q: mend the ban", ban.importer)
+		}
+		for _, imported := range list {
+			prefix, folder := strings.CutSuffix(ban.banned, "...")
+			if imported == ban.banned || folder && strings.HasPrefix(imported, prefix) {
+				t.Errorf("%s must not import %s: %s", ban.importer, imported, ban.why)
+			}
+		}
+	}
+}
