@@ -688,7 +688,7 @@ func TestCOL10_AnAnswerIsOfTheVersionThatItWasAskedUnder(t *testing.T) {
 	})
 }
 
-func TestCOL_InvalidationDuringAFetch(t *testing.T) {
+func TestSTL02_InvalidationDuringAFetch(t *testing.T) {
 	t.Run("of a missing page", func(t *testing.T) {
 		sim.Run(t, func(w *sim.World) {
 			n := make(chan string, 10)
@@ -770,7 +770,7 @@ func TestCOL_InvalidationDuringAFetch(t *testing.T) {
 	})
 }
 
-func TestCOL_CloseEndsWhatIsUnderWay(t *testing.T) {
+func TestCOL06_CloseEndsWhatIsUnderWay(t *testing.T) {
 	sim.Run(t, func(w *sim.World) {
 		silent, talking, private := newTap(), newTap(), newTap()
 		replies := map[string]sim.Reply{
@@ -819,7 +819,7 @@ func TestCOL_CloseEndsWhatIsUnderWay(t *testing.T) {
 	})
 }
 
-func TestCOL_AClientAloneEndsItsOwnFetch(t *testing.T) {
+func TestCOL06_AClientAloneEndsItsOwnFetch(t *testing.T) {
 	t.Run("before the head", func(t *testing.T) {
 		sim.Run(t, func(w *sim.World) {
 			w.Origin(sim.Reply{Delay: time.Hour})
@@ -1076,7 +1076,7 @@ func TestSTO23_RangesOfABodyThatOutgrowsTheStore(t *testing.T) {
 	})
 }
 
-func TestTerms_CollapseOff(t *testing.T) {
+func TestPOL19_CollapseOff(t *testing.T) {
 	sim.RunWith(t, func(c *engine.Config) { c.Terms = rules.Terms{NoCollapse: true} }, func(w *sim.World) {
 		slow := minute
 		slow.Delay = time.Second
