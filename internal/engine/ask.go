@@ -27,6 +27,10 @@ func (x *exchange) refresh() {
 	if !leader {
 		return
 	}
+	if !x.unchanged(x.chosen()) {
+		x.callOff(f)
+		return
+	}
 	j := x.job(f, &d, true)
 	x.e.fly(x.e.ctx, j)
 }
@@ -36,6 +40,10 @@ func (x *exchange) refresh() {
 func (x *exchange) ask(d *rules.Decision) bool {
 	ctx := x.r.Context()
 	f, leader := x.join(d)
+	if leader && f.Shared() && x.overtaken() {
+		x.callOff(f)
+		return false
+	}
 	var interim chan interimResponse
 	if leader {
 		j := x.job(f, d, false)
@@ -77,6 +85,37 @@ func (x *exchange) ask(d *rules.Decision) bool {
 			x.abort(ctx.Err())
 		}
 	}
+}
+
+// overtaken tells whether the flight of another has ended between our lookup and
+// our joining, so that the store now has what we would fetch.
+func (x *exchange) overtaken() bool {
+	if x.unconditional {
+		return false
+	}
+	if k := x.chosen(); k != nil {
+		return !x.unchanged(k)
+	}
+	x.lookup()
+	_ = x.decide() // which drops a part that is of no help
+	return x.chosen() != nil
+}
+
+// unchanged tells whether k is what the store has, as far as the store can tell.
+func (x *exchange) unchanged(k *kept) bool {
+	entries, err := x.e.Store.Lookup(x.r.Context(), x.key)
+	for i := range entries {
+		if entries[i].ID == k.entry.ID {
+			return entries[i].Rev == k.entry.Rev
+		}
+	}
+	return err != nil
+}
+
+// callOff ends a flight before it began. Who has joined looks up once more.
+func (x *exchange) callOff(f *flight.Flight[*landing]) {
+	f.End()
+	f.Land(&landing{calledOff: true})
 }
 
 // join finds the flight to wait for, or begins one.
@@ -247,6 +286,8 @@ func (x *exchange) share(l *landing) bool {
 		}
 	}
 	switch {
+	case l.calledOff:
+		return false
 	case l.fault != nil:
 		if x.failures++; x.failures < 2 {
 			return false // one of us takes over

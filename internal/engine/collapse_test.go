@@ -1,12 +1,14 @@
 package engine_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 	"github.com/larderhq/larder/internal/engine"
 	"github.com/larderhq/larder/internal/rules"
 	"github.com/larderhq/larder/internal/sim"
+	"github.com/larderhq/larder/store"
 	"github.com/larderhq/larder/store/memory"
 )
 
@@ -1084,4 +1087,56 @@ func TestPOL19_CollapseOff(t *testing.T) {
 		waitAll(crowd(w, 10, nil))
 		w.WantCount(10)
 	})
+}
+
+// A pausing store holds up the one who looks something up after pause was set,
+// once the answer is known.
+type pausing struct {
+	store.Store
+	pause atomic.Pointer[chan struct{}]
+}
+
+func (p *pausing) Lookup(ctx context.Context, key store.Key) ([]store.Entry, error) {
+	entries, err := p.Store.Lookup(ctx, key)
+	if c := p.pause.Swap(nil); c != nil {
+		<-*c
+	}
+	return entries, err
+}
+
+// Whoever is slow between looking up and joining finds what has arrived since.
+func TestCOL01_NobodyFetchesWhatHasJustArrived(t *testing.T) {
+	for _, c := range []struct {
+		name, directives string
+		age              time.Duration // 0: nothing is stored yet
+	}{
+		{"missing", "max-age=60", 0},
+		{"stale", "max-age=60", time.Minute},
+		{"stale while it is validated", "max-age=60, stale-while-revalidate=60", time.Minute},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := &pausing{}
+			sim.RunWith(t, func(conf *engine.Config) { p.Store = conf.Store; conf.Store = p }, func(w *sim.World) {
+				w.Origin(keptPage(c.directives), sim.Reply{Status: 304})
+				before := 0
+				if c.age > 0 {
+					w.Get("/a").Want(200, "page")
+					w.Advance(c.age)
+					before = 1
+				}
+				hold := make(chan struct{})
+				p.pause.Store(&hold)
+				slow := w.Start("GET", "/a", "")
+				w.Settle()
+				w.Get("/a").Want(200, "page")
+				w.Settle()
+				w.WantCount(before + 1)
+				close(hold)
+				slow.Wait()
+				slow.Want(200, "page").WantHit()
+				w.Settle()
+				w.WantCount(before + 1)
+			})
+		})
+	}
 }

@@ -53,8 +53,8 @@ type job struct {
 	interim  chan interimResponse
 }
 
-// A landing is what a fetch came to. At most one of fault, refreshed, body and
-// origin is set. It is shared by all who waited, but for what is the leader's:
+// A landing is what a fetch came to. At most one of calledOff, fault, refreshed,
+// body and origin is set. It is shared by all who waited, but for what is the leader's:
 // first, origin and last.
 type landing struct {
 	// status is the origin's, or 0.
@@ -67,6 +67,8 @@ type landing struct {
 	// judged says that the origin has seen the client's own conditions.
 	judged bool
 
+	// calledOff says that nothing was fetched: the store had it already.
+	calledOff bool
 	fault     *fault
 	refreshed *kept
 	// common is refreshed as it is kept, for all who waited; nil if it is not.
