@@ -16,6 +16,7 @@ import (
 	"sync"
 
 	"github.com/larderhq/larder/internal/engine"
+	"github.com/larderhq/larder/internal/field"
 	"github.com/larderhq/larder/internal/local"
 	"github.com/larderhq/larder/store/memory"
 )
@@ -45,17 +46,30 @@ type Cache struct {
 // the client that caused it. An answer that next does not finish, by a panic
 // or by too few octets, is not kept, and its client sees a broken transfer.
 //
-// A request that asks for another protocol, such as WebSocket, goes to next
-// directly, so that it can hijack the connection. A nil next panics at once.
+// A panic of next is logged by slog.Default with its stack, unless it is
+// http.ErrAbortHandler.
+//
+// A request that asks for WebSocket goes to next directly, so that it can
+// hijack the connection; next gets to see no other Upgrade. A nil next panics
+// at once.
 func (c *Cache) Handler(next http.Handler) http.Handler {
 	cached := c.add(engine.Config{Forward: local.RoundTripper(next)})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Header["Upgrade"] != nil {
+		if webSocket(r) {
 			next.ServeHTTP(w, r)
 			return
 		}
 		cached.ServeHTTP(w, r)
 	})
+}
+
+// webSocket tells a request that begins a WebSocket connection from one that
+// only mentions Upgrade, as h2c clients do with any method: that is one like any
+// other (RFC 9110 §7.8, RFC 6455 §4.1).
+func webSocket(r *http.Request) bool {
+	lines := r.Header["Upgrade"]
+	return len(lines) == 1 && strings.EqualFold(lines[0], "websocket") && field.HasToken(r.Header["Connection"], "upgrade") &&
+		r.Method == http.MethodGet && r.ProtoMajor == 1 && r.ProtoMinor >= 1
 }
 
 // Proxy returns a handler that answers from the cache where it may, and asks

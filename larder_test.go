@@ -3,6 +3,7 @@ package larder_test
 import (
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
@@ -129,8 +130,73 @@ func TestUpgradePassesBy(t *testing.T) {
 		}
 	}))
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
-	r.Header.Set("Upgrade", "websocket")
+	r.Header.Set("Connection", "keep-alive, Upgrade")
+	r.Header.Set("Upgrade", "WebSocket")
 	h.ServeHTTP(httptest.NewRecorder(), r)
+}
+
+// A request that merely mentions Upgrade goes by the cache like any other.
+func TestUpgradeIsNoWayAround(t *testing.T) {
+	for name, ask := range map[string]struct{ method, proto, connection, upgrade string }{
+		"h2c":           {"POST", "HTTP/1.1", "Upgrade, HTTP2-Settings", "h2c"},
+		"no connection": {"GET", "HTTP/1.1", "", "websocket"},
+		"other":         {"GET", "HTTP/1.1", "Upgrade", "x"},
+		"list":          {"GET", "HTTP/1.1", "Upgrade", "websocket, h2c"},
+		"POST":          {"POST", "HTTP/1.1", "Upgrade", "websocket"},
+		"HTTP/1.0":      {"GET", "HTTP/1.0", "Upgrade", "websocket"},
+		"HTTP/2":        {"GET", "HTTP/2.0", "Upgrade", "websocket"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var cache larder.Cache
+			defer cache.Close()
+			version := 1
+			h := cache.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Header["Upgrade"] != nil {
+					t.Errorf("the handler gets Upgrade: %q", r.Header["Upgrade"])
+				}
+				if r.Method == http.MethodPost {
+					version++
+				}
+				w.Header().Set("Cache-Control", "max-age=60")
+				fmt.Fprint(w, version)
+			}))
+			if got := get(h, "/").Body.String(); got != "1" {
+				t.Fatalf("got %q", got)
+			}
+			r := httptest.NewRequest(ask.method, "/", nil)
+			r.Proto = ask.proto
+			r.ProtoMajor, r.ProtoMinor, _ = http.ParseHTTPVersion(ask.proto)
+			r.Header.Set("Connection", ask.connection)
+			r.Header.Set("Upgrade", ask.upgrade)
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			if w.Header().Get("Cache-Status") == "" {
+				t.Error("the cache was passed by")
+			}
+			// What POST has changed is not served any more.
+			if got, want := get(h, "/").Body.String(), fmt.Sprint(version); got != want {
+				t.Errorf("then got %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+// A mistake in the program is logged, as net/http does.
+func TestPanicIsLogged(t *testing.T) {
+	var logged strings.Builder
+	before := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(&logged, nil)))
+	defer slog.SetDefault(before)
+	for cause, want := range map[any]bool{"a mistake": true, http.ErrAbortHandler: false} {
+		var cache larder.Cache
+		logged.Reset()
+		get(cache.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(cause) })), "/of/mine")
+		cache.Close() // waits for what runs
+		got := logged.String()
+		if (got != "") != want || want && (!strings.Contains(got, "a mistake") || !strings.Contains(got, "/of/mine") || !strings.Contains(got, "larder_test.go")) {
+			t.Errorf("panic(%v) logs %q", cause, got)
+		}
+	}
 }
 
 func TestClose(t *testing.T) {

@@ -29,6 +29,9 @@ var (
 	errAuthority = &Error{http.StatusBadRequest, "Host, or the host in the request target, is not a host (RFC 9112 3.2)"}
 	errForm      = &Error{http.StatusBadRequest, "the request target has none of the forms that this method takes (RFC 9112 3.2)"}
 	errScheme    = &Error{http.StatusBadRequest, "only http and https are served here (RFC 9110 4.2)"}
+
+	errHTTPS = &Error{http.StatusMisdirectedRequest, "the request target is https, but the connection is not encrypted (RFC 9110 7.4)"}
+	errHTTP  = &Error{http.StatusMisdirectedRequest, "the request target is http, but the connection is encrypted (RFC 9110 7.4)"}
 )
 
 // A Target is what a request is about.
@@ -43,7 +46,8 @@ type Target struct {
 }
 
 // Parse reads the target of r, as net/http received it, and checks what
-// net/http leaves unchecked. secure says that the connection was encrypted.
+// net/http leaves unchecked. secure says that the connection was encrypted; a
+// target may not claim otherwise.
 func Parse(r *http.Request, secure bool) (Target, error) {
 	raw := r.RequestURI
 	if raw == "" {
@@ -67,8 +71,13 @@ func Parse(r *http.Request, secure bool) (Target, error) {
 		if !ok {
 			return Target{}, errForm
 		}
-		if t.Scheme = strings.ToLower(scheme); t.Scheme != "http" && t.Scheme != "https" {
+		switch t.Scheme = strings.ToLower(scheme); {
+		case t.Scheme != "http" && t.Scheme != "https":
 			return Target{}, errScheme
+		case secure && t.Scheme == "http":
+			return Target{}, errHTTP
+		case !secure && t.Scheme == "https":
+			return Target{}, errHTTPS
 		}
 		end := strings.IndexAny(rest, "/?")
 		if end < 0 {

@@ -53,10 +53,10 @@ func TestKEY02_OneResourceInManySpellings(t *testing.T) {
 			{"/", "ex.com:", false},
 			{"http://ex.com/", "ex.com", false},
 			{"HTTP://EX.com:80", "other", false},
-			{"http://ex.com", "ex.com", true},
+			{"http://ex.com", "ex.com:443", false},
 			{"hTTp://eX.cOm:", "ex.com", false},
 		},
-		{{"/a?b", "ex.com:443", true}, {"/a?b", "EX.COM", true}, {"https://ex.com:443/a?b", "ex.com", false}},
+		{{"/a?b", "ex.com:443", true}, {"/a?b", "EX.COM", true}, {"https://ex.com:443/a?b", "ex.com", true}},
 		{{"http://ex.com?q", "x", false}, {"/?q", "ex.com", false}, {"http://ex.com:80/?q", "x", false}},
 		{{"/", "[2001:DB8::1]", false}, {"/", "[2001:db8::1]:80", false}},
 	} {
@@ -144,12 +144,32 @@ func TestKEY06_HostOfAnAbsoluteTargetCounts(t *testing.T) {
 		{"http://ex.com/a", "evil.example", false},
 		{"http://ex.com/a", "", false},
 		{"http://ex.com/a", "not a host", false},
-		{"http://ex.com/a", "evil.example", true}, // the scheme too
 	} {
 		got, want := must(t, a.target, a.host, a.secure), must(t, "/a", "ex.com", false)
 		if got != want {
 			t.Errorf("%v is %v", a, got)
 		}
+	}
+}
+
+// Who speaks in clear does not get, store or change what is behind https, nor
+// the other way round (RFC 9110 §7.4).
+func TestKEY06_SchemeIsThatOfTheConnection(t *testing.T) {
+	for _, a := range []asked{
+		{"https://ex.com/a", "ex.com", false},
+		{"hTTps://ex.com:443", "ex.com", false},
+		{"https://ex.com:80/a", "ex.com:80", false},
+		{"http://ex.com/a", "ex.com", true},
+		{"HTTP://ex.com:443/a", "ex.com", true},
+	} {
+		got, err := parse(a.target, a.host, a.secure)
+		var e *canon.Error
+		if !errors.As(err, &e) || e.Status != http.StatusMisdirectedRequest {
+			t.Errorf("%v gives %v, %v", a, got, err)
+		}
+	}
+	if got, want := must(t, "https://ex.com/a", "other", true), must(t, "/a", "ex.com", true); got != want {
+		t.Errorf("over TLS it is %v", got)
 	}
 }
 
@@ -260,6 +280,7 @@ func FuzzTarget(f *testing.F) {
 	f.Add("/a?b", "ex.com", "HTTP://EX.com:80/a?b", "other", false)
 	f.Add("http://ex.com", "", "/", "ex.com:80", false)
 	f.Add("/a", "ex.com:443", "https://ex.com/a", "ex.com", true)
+	f.Add("/a", "ex.com", "https://ex.com/a", "ex.com", false)
 	f.Add("//a", "ex.com", "/a", "ex.com", false)
 	f.Add("/?", "[::1]:80", "/", "[::1]", false)
 	f.Add("*", "a", "/*", "a", false)
@@ -290,7 +311,7 @@ func FuzzTarget(f *testing.F) {
 			loud += port
 		}
 		if len(loud+rest) <= canon.MaxTarget {
-			again, err := parse(loud+rest, "other", !secure)
+			again, err := parse(loud+rest, "other", secure)
 			if err != nil || again != a {
 				t.Fatalf("%q at %q is %+v, but %q is %+v, %v", one, hostOne, a, loud+rest, again, err)
 			}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"slices"
 	"time"
@@ -320,14 +321,17 @@ func (x *exchange) share(l *landing) bool {
 }
 
 // inform passes an interim response on (RFC 9110 §15.2), but never to HTTP/1.0.
+// Fields that are there already are for the final response, and wait for it:
+// those of the door, or of the program that the engine is built into.
 func (x *exchange) inform(m interimResponse) {
 	if !x.r.ProtoAtLeast(1, 1) {
 		return
 	}
 	h := x.w.Header()
-	for name, lines := range m.header {
-		h[name] = lines
-	}
+	waiting := maps.Clone(h)
+	clear(h)
+	maps.Copy(h, m.header)
 	x.w.WriteHeader(m.status)
 	clear(h)
+	maps.Copy(h, waiting)
 }

@@ -49,24 +49,23 @@ func (x *exchange) unsatisfiable(size int64) {
 	x.plain(http.StatusRequestedRangeNotSatisfiable, "no octet of the range exists")
 }
 
-// multipart sends several spans as multipart/byteranges (RFC 9110 §15.3.7.2). It
-// returns false if the entry has gone, and nothing was sent.
-func (x *exchange) multipart(k *kept, spans []span) bool {
-	h := x.w.Header()
+// openParts opens each of several spans: what is open stays, whatever becomes of
+// the entry. The caller closes them, also after an error.
+func (x *exchange) openParts(k *kept, spans []span) ([]io.ReadCloser, error) {
 	bodies := make([]io.ReadCloser, 0, len(spans))
-	defer func() {
-		for _, body := range bodies {
-			body.Close()
-		}
-	}()
-	for _, s := range spans { // now: what is open stays, whatever becomes of the entry
+	for _, s := range spans {
 		body, err := x.e.Store.Open(x.r.Context(), k.entry.ID, s.First, s.Last-s.First+1)
 		if err != nil {
-			clear(h)
-			return x.lost(err)
+			return bodies, err
 		}
 		bodies = append(bodies, body)
 	}
+	return bodies, nil
+}
+
+// multipart sends several spans as multipart/byteranges (RFC 9110 §15.3.7.2).
+func (x *exchange) multipart(k *kept, spans []span, bodies []io.ReadCloser) {
+	h := x.w.Header()
 	boundary := rand.Text()
 	kind := ""
 	if lines := k.Header["Content-Type"]; len(lines) > 0 {
@@ -90,7 +89,6 @@ func (x *exchange) multipart(k *kept, spans []span) bool {
 		x.copyKept(bodies[i], s.Last-s.First+1)
 	}
 	_, _ = io.WriteString(x.w, end) // all that was asked for has been sent
-	return true
 }
 
 // deliverSpool answers with a response that is on its way into the store. For

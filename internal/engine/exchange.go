@@ -274,6 +274,18 @@ func (x *exchange) deliverKept(k *kept, reply []replyField, age int64) bool {
 		return x.lost(err)
 	}
 	defer body.Close()
+	var parts []io.ReadCloser
+	if len(spans) > 1 {
+		parts, err = x.openParts(k, spans)
+		defer func() {
+			for _, part := range parts {
+				part.Close()
+			}
+		}()
+		if err != nil {
+			return x.lost(err)
+		}
+	}
 	if x.refreshes {
 		// Not before: what it brings may take the place of what is served.
 		x.refreshes = false
@@ -302,7 +314,7 @@ func (x *exchange) deliverKept(k *kept, reply []replyField, age int64) bool {
 		delete(h, "Content-Length")
 		x.respond(http.StatusNotModified)
 	case len(spans) > 1:
-		return x.multipart(k, spans)
+		x.multipart(k, spans, parts)
 	case len(spans) == 1:
 		h["Content-Range"] = []string{contentRange(spans[0], x.total(k))}
 		h["Content-Length"] = []string{strconv.FormatInt(n, 10)}

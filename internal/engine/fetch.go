@@ -50,7 +50,8 @@ type job struct {
 	// attached says that the fetch is of use to this client alone, until it
 	// turns out that its response is kept.
 	attached bool
-	interim  chan interimResponse
+	// interim carries 1xx to the client; nil, and so closed to all, if there is none.
+	interim chan interimResponse
 }
 
 // A landing is what a fetch came to. At most one of calledOff, fault, refreshed,
@@ -104,12 +105,13 @@ func (l *landing) discard() {
 // job describes the fetch that the exchange needs, in the background or for its
 // client. It shares nothing that changes.
 func (x *exchange) job(f *flight.Flight[*landing], d *rules.Decision, background bool) *job {
-	j := &job{f: f, key: bytes.Clone(x.key), target: x.target, interim: make(chan interimResponse, interimRoom)}
+	j := &job{f: f, key: bytes.Clone(x.key), target: x.target}
 	method := x.r.Method
 	if background {
 		method = http.MethodGet
 	} else {
 		j.client = x.r.Context()
+		j.interim = make(chan interimResponse, interimRoom)
 		j.attached = !f.Shared() && d.Action != rules.Validate
 	}
 	if k := x.chosen(); k != nil && !x.unconditional {
@@ -240,7 +242,7 @@ func (e *Engine) fetch(ctx context.Context, j *job) (l *landing, fill func()) {
 	case a.StatusCode == http.StatusNotModified && j.validating != nil:
 		a.Body.Close()
 		return e.freshen(ctx, j, a), nil
-	case a.StatusCode == http.StatusNotModified && !j.clientConditions:
+	case a.StatusCode == http.StatusNotModified && !j.req.Conditional():
 		a.Body.Close()
 		return &landing{status: a.StatusCode, fault: &fault{status: http.StatusBadGateway, token: "http_protocol_error", err: errUnasked}}, nil
 	case a.StatusCode == http.StatusPartialContent && j.prefix != nil:
@@ -266,7 +268,7 @@ func (j *job) useless(a *arrival, f *fault, terms *rules.Terms) (bool, string) {
 		_, ok, why := rules.Freshen(j.validating.Stored, &j.req, a.stored, terms)
 		return !ok, why
 	case a.StatusCode == http.StatusNotModified:
-		return !j.clientConditions, "304 that nobody asked for (RFC 9110 15.4.5)"
+		return !j.req.Conditional(), "304 that nobody asked for (RFC 9110 15.4.5)"
 	case j.prefix == nil:
 		return false, ""
 	case a.StatusCode == http.StatusPartialContent:
@@ -369,7 +371,11 @@ func (e *Engine) keep(ctx context.Context, j *job, a *arrival) (*landing, func()
 		}
 		l.why = "not kept: " + reason(err)
 	}
-	e.supersede(ctx, j, a.StatusCode)
+	if anyone := j.req.Impersonal(); verdict.Store || !rules.Storable(&anyone, a.stored, nil, &e.Terms).Store {
+		e.supersede(ctx, j, a.StatusCode)
+	} else {
+		e.question(ctx, j)
+	}
 	if j.f.Shared() && a.StatusCode < 500 && a.StatusCode != http.StatusPartialContent && a.StatusCode != http.StatusRequestedRangeNotSatisfiable {
 		e.remember(j, false) // what a range came to says nothing of the whole
 	}
@@ -384,6 +390,16 @@ func (e *Engine) supersede(ctx context.Context, j *job, status int) {
 		if k != nil && rules.EndsEntry(status) {
 			_ = e.Store.Remove(ctx, k.entry.ID)
 		}
+	}
+}
+
+// question has the entry that a request found wanting, and whose successor this
+// one request forbids to keep, validated before its next use. What is stale is
+// validated anyway, and may yet stand in for an origin that fails.
+func (e *Engine) question(ctx context.Context, j *job) {
+	steady, _ := e.Clock()
+	if k := j.stored; k != nil && k.Age(steady) < k.Lifetime {
+		j.f.Commit(func() { _ = e.Store.Amend(ctx, k.entry.ID, message.Encode(rules.Doubt(k.Stored))) })
 	}
 }
 

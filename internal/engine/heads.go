@@ -12,16 +12,27 @@ import (
 
 const (
 	headSlots = 4096
-	// headLimit keeps the slots below 16 MiB or so: larger heads are decoded
-	// each time.
-	headLimit = 2 << 10
+	// headLimit is the longest head that is remembered, in octets encoded:
+	// longer ones are decoded each time.
+	headLimit = 64 << 10
+	// headBudget is what the slots may hold together, as weighed by weigh.
+	// Decoded, that takes about twice as much.
+	headBudget = 16 << 20
+	// lineWeight is what a field line is counted for beside its octets, so
+	// that many short ones do not pass for little.
+	lineWeight = 64
 )
 
 // heads remembers decoded heads, so that a hit decodes nothing. It is lossy: a
-// slot holds whatever came last. An (ID, Rev) names one head for ever, so what
-// is found is never out of date.
+// slot holds whatever came last, unless others needed the room. An (ID, Rev)
+// names one head for ever, so what is found is never out of date.
 type heads struct {
 	slots [headSlots]atomic.Pointer[kept]
+	// held is the weight of what is in the slots. It is set right after them,
+	// so that it is exact whenever nobody is in remember.
+	held atomic.Int64
+	// hand is the slot that was emptied last to make room.
+	hand atomic.Uint64
 }
 
 // A kept is a stored entry with its head decoded and its answer prepared. It is
@@ -29,6 +40,8 @@ type heads struct {
 type kept struct {
 	*rules.Stored
 	entry store.Entry
+	// weight is what the head counts for where it is remembered.
+	weight int64
 	// reply are the fields of an answer from the store without validation,
 	// but for Age and Cache-Status.
 	reply []replyField
@@ -61,9 +74,37 @@ func (h *heads) decode(entry *store.Entry, e *Engine) *kept {
 	}
 	k := e.prepare(*entry, stored)
 	if len(entry.Head) <= headLimit {
-		slot.Store(k)
+		k.weight = weigh(entry.Head, stored)
+		h.remember(slot, k)
 	}
 	return k
+}
+
+// weigh is the room that a decoded head takes, in octets and roughly half.
+func weigh(head []byte, stored *rules.Stored) int64 {
+	lines := 0
+	for _, values := range stored.Header {
+		lines += len(values)
+	}
+	return int64(len(head) + lineWeight*lines)
+}
+
+// remember puts k, which is in no slot yet, into slot and empties others, one
+// after the other, until all is within the budget. So no head stays for ever,
+// and none pushes out more than it needs. Goroutines that do this at the same
+// time may exceed the budget for a moment, each by one head.
+func (h *heads) remember(slot *atomic.Pointer[kept], k *kept) {
+	added := k.weight
+	if old := slot.Swap(k); old != nil {
+		added -= old.weight
+	}
+	h.held.Add(added)
+	for n := 0; n < headSlots && h.held.Load() > headBudget; n++ {
+		other := &h.slots[h.hand.Add(1)%headSlots]
+		if old := other.Load(); old != nil && other != slot && other.CompareAndSwap(old, nil) {
+			h.held.Add(-old.weight)
+		}
+	}
 }
 
 // prepare makes the answer that entry gives while it is used as it is.

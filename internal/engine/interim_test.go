@@ -1,13 +1,17 @@
 package engine_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"testing"
 	"time"
 
 	"github.com/larderhq/larder/internal/engine"
 	"github.com/larderhq/larder/internal/sim"
+	"github.com/larderhq/larder/store"
 )
 
 // wantInterims fails the test unless exactly these statuses came before the
@@ -59,6 +63,72 @@ func TestINT01_EveryInterimAtOnceAndInOrder(t *testing.T) {
 		wantInterims(t, a, 103)
 		if a.Status != 502 {
 			t.Errorf("status %d", a.Status)
+		}
+	})
+}
+
+// A doorWriter notes the heads that were sent.
+type doorWriter struct {
+	header http.Header
+	heads  []http.Header
+}
+
+func (w *doorWriter) Header() http.Header         { return w.header }
+func (w *doorWriter) Write(p []byte) (int, error) { return len(p), nil }
+func (w *doorWriter) WriteHeader(int)             { w.heads = append(w.heads, w.header.Clone()) }
+
+// What was set before the engine came is for the final answer: it is there, and
+// no interim answer has it.
+func TestINT01_FieldsOfTheDoorWaitForTheFinalAnswer(t *testing.T) {
+	sim.Run(t, func(w *sim.World) {
+		early := []sim.Interim{{Status: 103, Header: []string{"Link: </a>"}}, {Status: 103, Header: []string{"Link: </b>", "X-Door: origin"}}}
+		w.Origin(sim.Reply{Interim: early, Body: "page"})
+		for _, method := range []string{"GET", "POST"} {
+			door := &doorWriter{header: http.Header{"Connection": {"close"}, "X-Door": {"door"}}}
+			w.Engine.ServeHTTP(door, sim.Request(method, "/a", ""))
+			if len(door.heads) != 3 {
+				t.Fatalf("%s: %d heads", method, len(door.heads))
+			}
+			first, second, final := door.heads[0], door.heads[1], door.heads[2]
+			if len(first) != 1 || first.Get("Link") != "</a>" || len(second) != 2 || second.Get("X-Door") != "origin" {
+				t.Errorf("%s: interim answers with %v and %v", method, first, second)
+			}
+			if final.Get("Connection") != "close" || final.Get("X-Door") != "door" || final.Get("Link") != "" {
+				t.Errorf("%s: final answer with %v", method, final)
+			}
+		}
+	})
+}
+
+// A losing store has lost an entry when its parts are opened, once.
+type losing struct {
+	store.Store
+	opens int
+}
+
+func (s *losing) Open(ctx context.Context, id store.ID, off, n int64) (io.ReadCloser, error) {
+	if s.opens--; s.opens == 0 {
+		return nil, store.ErrGone
+	}
+	return s.Store.Open(ctx, id, off, n)
+}
+
+// Also where several ranges are to be sent and the entry goes between two.
+func TestSRV11_FieldsOfTheDoorOutlastALostPart(t *testing.T) {
+	var s *losing
+	sim.RunWith(t, func(c *engine.Config) { s = &losing{Store: c.Store}; c.Store = s }, func(w *sim.World) {
+		w.Origin(sim.Reply{Header: []string{"Cache-Control: max-age=60"}, Body: "0123456789"})
+		w.Get("/a").Want(200, "0123456789")
+		w.Settle()
+		s.opens = 3
+		door := &doorWriter{header: http.Header{"Connection": {"close"}, "X-Door": {"door"}}}
+		w.Engine.ServeHTTP(door, sim.Request("GET", "/a", "", "Range: bytes=0-0,8-8"))
+		if s.opens >= 0 || len(door.heads) != 1 {
+			t.Fatalf("%d heads, %d opens left", len(door.heads), s.opens)
+		}
+		h := door.heads[0]
+		if h.Get("Connection") != "close" || h.Get("X-Door") != "door" || len(h["Cache-Status"]) != 1 {
+			t.Errorf("answered with %v", h)
 		}
 	})
 }

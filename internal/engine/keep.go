@@ -72,11 +72,7 @@ func (e *Engine) complete(ctx context.Context, j *job, a *arrival) (*landing, fu
 	// The prefix has gone meanwhile.
 	a.Body.Close()
 	j.prefix = nil
-	again, f := e.attempt(ctx, j)
-	if f != nil {
-		return &landing{fault: f}, nil
-	}
-	return e.keep(ctx, j, again)
+	return e.fetch(ctx, j)
 }
 
 type joinedBody struct {

@@ -228,6 +228,31 @@ func TestKEY12_TargetsThatAreRefused(t *testing.T) {
 	})
 }
 
+// A target cannot claim another scheme than that of the connection, neither to
+// read nor to change what is stored (RFC 9110 §7.4).
+func TestKEY06_SchemeIsThatOfTheConnection(t *testing.T) {
+	sim.Run(t, func(w *sim.World) {
+		byTarget(w)
+		w.Get("https://ex.com/a").Want(200, "GET https ex.com /a").WantMiss("uri-miss")
+		w.WantCount(1)
+		for _, method := range []string{"GET", "HEAD", "POST", "QUERY"} {
+			for _, target := range []string{"https://ex.com/a", "http://ex.com/a"} {
+				r := sim.Request(method, target, "")
+				if r.TLS = nil; strings.HasPrefix(target, "http:") {
+					r.TLS = &tls.ConnectionState{}
+				}
+				a := w.Send(r)
+				a.Wait()
+				if a.Status != http.StatusMisdirectedRequest || method != "HEAD" && !strings.Contains(a.Body(), "encrypted") {
+					t.Errorf("%s %s: %d %q", method, target, a.Status, a.Body())
+				}
+			}
+		}
+		w.WantCount(1)
+		w.Get("https://ex.com/a").WantHit()
+	})
+}
+
 // An equal hash is not an equal key: TestCollisions of the store forces them
 // there. Above it nothing but the key names an entry, or a fetch under way.
 func TestKEY09_EntriesAreToldApartByTheWholeKey(t *testing.T) {

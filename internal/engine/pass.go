@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/larderhq/larder/internal/canon"
+	"github.com/larderhq/larder/internal/flight"
 	"github.com/larderhq/larder/internal/interim"
 	"github.com/larderhq/larder/internal/message"
 	"github.com/larderhq/larder/internal/rules"
@@ -48,6 +49,17 @@ func (x *exchange) pass(reason rules.Reason, why string) {
 		// cannot be told so needs not be.
 		_ = http.NewResponseController(x.w).EnableFullDuplex()
 	}
+	// Begun before the origin is asked, so that an invalidation meanwhile keeps
+	// the answer out of the store (RFC 9110 §9.3.3, RFC 9111 §4.4).
+	var posted *flight.Flight[*landing]
+	if x.r.Method == http.MethodPost {
+		posted = e.flights.Alone(x.key)
+		defer func() {
+			if posted != nil {
+				posted.End()
+			}
+		}()
+	}
 	a, f := e.send(out.WithContext(interim.With(x.r.Context(), inform)), &x.req)
 	if f != nil {
 		if !rules.Safe(x.r.Method) {
@@ -67,15 +79,21 @@ func (x *exchange) pass(reason rules.Reason, why string) {
 	l := &landing{status: a.StatusCode, res: a.stored, length: a.ContentLength, origin: a.Body}
 	if rules.Invalidates(x.r.Method, a.StatusCode) {
 		ctx := context.WithoutCancel(x.r.Context())
-		e.invalidate(ctx, &x.target)
+		e.invalidate(ctx, &x.target, posted)
 		for _, u := range rules.Related(x.target.URL(), a.stored.Header, &e.Terms) {
 			if t, ok := canon.Resource(u); ok {
-				e.invalidate(ctx, &t)
+				e.invalidate(ctx, &t, nil)
 			}
 		}
 	}
-	if x.keepPosted(a, l) {
-		return
+	if posted != nil && rules.Storable(&x.req, a.stored, x.target.URL(), &e.Terms).Store {
+		j := &job{f: posted, key: bytes.Clone(x.key), target: x.target, req: x.req, client: x.r.Context()}
+		j.req.Method = http.MethodGet // whom it may answer from now on
+		if fill, err := e.spool(x.r.Context(), j, l, a.stored, a.Body, a.ContentLength); err == nil {
+			posted = nil
+			x.deliverPosted(j, l, fill)
+			return
+		}
 	}
 	x.deliverOrigin(l)
 }
@@ -113,39 +131,28 @@ func asBrokenUpload(err error) *fault {
 	return f
 }
 
-// keepPosted stores the response to a POST if it answers a later GET (RFC 9110
-// §9.3.3), and delivers it.
-func (x *exchange) keepPosted(a *arrival, l *landing) bool {
-	e := x.e
-	if x.r.Method != http.MethodPost || !rules.Storable(&x.req, a.stored, x.target.URL(), &e.Terms).Store {
-		return false
-	}
-	get := x.req
-	get.Method = http.MethodGet
-	j := &job{f: e.flights.Alone(x.key), key: bytes.Clone(x.key), target: x.target, req: get, client: x.r.Context()}
-	fill, err := e.spool(x.r.Context(), j, l, a.stored, a.Body, a.ContentLength)
-	if err != nil {
-		j.f.End()
-		return false
-	}
+// deliverPosted delivers the response to a POST while it goes into the store,
+// and ends its flight.
+func (x *exchange) deliverPosted(j *job, l *landing, fill func()) {
 	l.origin, l.judged = nil, true
 	x.event.Stored = true
 	done := make(chan struct{})
-	e.spawn(func() {
+	x.e.spawn(func() {
 		defer close(done)
 		defer j.f.End()
 		fill()
 	})
 	x.deliverSpool(l, &rules.Decision{Action: rules.Validate})
 	<-done
-	return true
 }
 
 // invalidate forgets what is stored for a target, and keeps fetches under way
 // from storing it again.
-func (e *Engine) invalidate(ctx context.Context, target *canon.Target) {
+//
+// spare, which may be nil, is the flight of the very answer that invalidates.
+func (e *Engine) invalidate(ctx context.Context, target *canon.Target, spare *flight.Flight[*landing]) {
 	key := target.AppendKey(nil, e.Site)
-	e.flights.Forget(key)
+	e.flights.Forget(key, spare)
 	found, _ := e.Store.Lookup(ctx, key) // a store that fails has nothing to serve
 	for i := range found {
 		_ = e.Store.Remove(ctx, found[i].ID)
@@ -157,7 +164,7 @@ func (e *Engine) invalidate(ctx context.Context, target *canon.Target) {
 func (e *Engine) doubt(ctx context.Context, target *canon.Target) {
 	ctx = context.WithoutCancel(ctx)
 	key := target.AppendKey(nil, e.Site)
-	e.flights.Forget(key)
+	e.flights.Forget(key, nil)
 	for _, k := range e.entries(ctx, key) {
 		if err := e.Store.Amend(ctx, k.entry.ID, message.Encode(rules.Doubt(k.Stored))); err != nil {
 			_ = e.Store.Remove(ctx, k.entry.ID)

@@ -12,8 +12,9 @@ import (
 
 const (
 	// relayWindow is how far the origin may be ahead of the slowest client of
-	// a body that is too large to keep, in octets.
-	relayWindow = 1 << 20
+	// a body that is too large to keep, in octets. It is no part of the store's
+	// budget, so it is small.
+	relayWindow = 128 << 10
 	// relayPatience is how long one client may hold up the others of such a
 	// body.
 	relayPatience = 10 * time.Second
@@ -21,7 +22,7 @@ const (
 
 var (
 	errOverflow = errors.New("engine: body too large to keep")
-	errTooLate  = errors.New("engine: the beginning of this body is gone")
+	errTooLate  = errors.New("engine: this body cannot be had from its beginning any more")
 	errTooSlow  = errors.New("engine: client too slow for a body that others read too")
 	errNobody   = errors.New("engine: nobody reads this body any more")
 )
@@ -36,6 +37,7 @@ type spool struct {
 	readers map[*spoolReader]struct{}
 	relay   *relay
 	stopped error
+	failed  bool // the origin broke it off
 	written int64
 }
 
@@ -87,6 +89,9 @@ func (s *spool) kept() bool { return s.relay == nil }
 // end closes the body for its readers without keeping it: cause nil means that
 // it is complete.
 func (s *spool) end(cause error) {
+	s.mu.Lock()
+	s.failed = cause != nil
+	s.mu.Unlock()
 	if s.relay != nil {
 		s.relay.end(cause)
 		return
@@ -95,11 +100,11 @@ func (s *spool) end(cause error) {
 }
 
 // open reads the body from off while it arrives. errTooLate: it is too large to
-// keep, and has gone on without us.
+// keep, and has gone on without us, or it has failed already.
 func (s *spool) open(ctx context.Context, off int64) (io.ReadCloser, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.relay != nil {
+	if s.relay != nil || s.failed {
 		return nil, errTooLate
 	}
 	inner, err := s.w.Open(ctx, off)

@@ -187,7 +187,7 @@ func TestSTL06_ErrorRepliesToAValidation(t *testing.T) {
 
 func TestSTL07_ClientErrorsEndTheEntry(t *testing.T) {
 	validators := map[string]string{"with a tag": `ETag: "1"`, "without": "X: y"}
-	for _, status := range []int{400, 401, 403, 404, 410, 451} {
+	for _, status := range []int{401, 403, 404, 410, 451} {
 		for name, validator := range validators {
 			t.Run(fmt.Sprint(status, name), func(t *testing.T) {
 				sim.Run(t, func(w *sim.World) {

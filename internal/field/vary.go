@@ -16,6 +16,10 @@ func ParseVary(lines []string) (names []string, any bool) {
 	return slices.Compact(names), false
 }
 
+// ListLimit is how many octets a list has that is compared by meaning. What is
+// longer is nothing that a browser sends, and would cost more than it is worth.
+const ListLimit = 1 << 10
+
 // VaryValue returns the value of a request field in the form in which it is
 // compared with that of another request (RFC 9111, 4.1). name is in canonical
 // MIME form; present tells whether the request has the field at all and is
@@ -25,7 +29,8 @@ func ParseVary(lines []string) (names []string, any bool) {
 // a quoted string. Accept-Language and Accept-Encoding are compared by meaning:
 // members lower-case, sorted and each once, weights in shortest form and left
 // out if 1, x-gzip and x-compress under their proper names. All other values
-// keep their case and order.
+// keep their case and order, and so does a list of more than ListLimit octets:
+// the time it takes grows no faster than the field.
 //
 // The value of the normalised value is that value again.
 func VaryValue(name string, lines []string, present bool) (value string, isPresent bool) {
@@ -34,11 +39,26 @@ func VaryValue(name string, lines []string, present bool) (value string, isPrese
 	}
 	switch name {
 	case "Accept-Language":
-		return preferences(lines, nil), true
+		return listValue(lines, nil), true
 	case "Accept-Encoding":
-		return preferences(lines, codingAliases), true
+		return listValue(lines, codingAliases), true
 	}
 	return joinLines(lines), true
+}
+
+// listValue compares a list by meaning, or like any other field if it is longer
+// than ListLimit even without the blanks around its commas.
+func listValue(lines []string, aliases map[string]string) string {
+	size := len(lines) - 1
+	for _, line := range lines {
+		size += len(line)
+	}
+	if size > ListLimit {
+		if joined := joinLines(lines); len(joined) > ListLimit {
+			return joined
+		}
+	}
+	return preferences(lines, aliases)
 }
 
 // joinLines joins lines with commas and removes the blanks around commas

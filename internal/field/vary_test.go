@@ -2,6 +2,7 @@ package field
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -115,6 +116,32 @@ func TestVRY12_AcceptEncoding(t *testing.T) {
 	differ(t, "Accept-Language", line("x-gzip"), line("gzip"))
 }
 
+// A list of any length was taken apart and sorted, which a client can make as
+// dear as it likes.
+func TestVRY12_HugeListsAreNotSorted(t *testing.T) {
+	var members []string
+	for i := range 6000 {
+		members = append(members, strconv.FormatInt(int64(i*7919%6000), 36))
+	}
+	listed := strings.Join(members, ",")
+	slices.Reverse(members)
+	reversed := strings.Join(members, ",")
+	for _, name := range []string{"Accept-Language", "Accept-Encoding"} {
+		differ(t, name, line(listed), line(reversed), line(strings.ToUpper(listed)))
+		// It is a field like any other then.
+		same(t, name, line(listed), line(" "+strings.ReplaceAll(listed, ",", "\t, ")), strings.SplitN(listed, ",", 3))
+		if got, _ := VaryValue(name, line(listed), true); got != listed {
+			t.Errorf("%s: %d octets became %d", name, len(listed), len(got))
+		}
+		// The limit is one of what the list says: where blanks are and where
+		// lines end does not move it.
+		most := strings.Repeat("y,", ListLimit/2-1) + "de"
+		same(t, name, line(most), line("de,y"), line(strings.ReplaceAll(most, ",", " , ")), strings.Split(most, ","))
+		differ(t, name, line("e"+most), line("de,y,ey"), line("y,"+most))
+		same(t, name, line("e"+most), line(strings.ReplaceAll("e"+most, ",", " , ")), strings.Split("e"+most, ","))
+	}
+}
+
 func TestVRY11_OtherFieldsKeepCaseAndOrder(t *testing.T) {
 	differ(t, "Cookie", line("a=1"), line("A=1"))
 	differ(t, "Accept", line("text/html, text/plain"), line("text/plain, text/html"), line("text/html;q=1, text/plain"))
@@ -166,6 +193,10 @@ func FuzzVary(f *testing.F) {
 	for _, s := range []string{"Accept, foo", "*", `"a , b" , c`, "en;q=0.50, DE", "x-gzip;q=1.0,br", "a,\"b , c\\\" ,", "en;q=2"} {
 		f.Add(s, "x, y")
 	}
+	long := strings.Repeat("b , a;q=0.50,", 90) // on both sides of ListLimit
+	f.Add(long, "x, y")
+	f.Add(long, long)
+	f.Add(long[:700]+strings.Repeat(" ", 700), `"`+long[:300])
 	f.Fuzz(func(t *testing.T, s, second string) {
 		names, any := ParseVary([]string{s})
 		if !slices.IsSorted(names) || any && names != nil || len(slices.Compact(slices.Clone(names))) != len(names) {

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // A Group holds the fetches under way. The zero value works. All methods of it
@@ -22,7 +23,18 @@ type Group[R any] struct {
 type hangar[R any] struct {
 	lanes map[string]*Flight[R]
 	alone map[*Flight[R]]struct{}
+	// forgotten are those that may still be in the middle of a Commit.
+	forgotten map[*Flight[R]]struct{}
 }
+
+func (h *hangar[R]) remove(f *Flight[R]) {
+	if h.lanes[f.lane] == f {
+		delete(h.lanes, f.lane)
+	}
+	delete(h.alone, f)
+}
+
+func (h *hangar[R]) empty() bool { return len(h.lanes)+len(h.alone)+len(h.forgotten) == 0 }
 
 // A Flight is one fetch under way, from Join or Alone until End.
 type Flight[R any] struct {
@@ -34,8 +46,8 @@ type Flight[R any] struct {
 	landed chan struct{}
 	result R
 
-	mu        sync.Mutex // held by Commit, so that Forget and Commit exclude each other
-	forgotten bool
+	forgotten atomic.Bool
+	commit    sync.Mutex // held by Commit from before it asks whether it is forgotten
 }
 
 // Join returns the flight of lane under key. If there is none it begins one;
@@ -74,7 +86,9 @@ func (g *Group[R]) find(key []byte, lane string) *Flight[R] {
 func (g *Group[R]) begin(key []byte, lane string, shared bool) *Flight[R] {
 	h := g.byKey[string(key)]
 	if h == nil {
-		h = &hangar[R]{lanes: make(map[string]*Flight[R]), alone: make(map[*Flight[R]]struct{})}
+		h = &hangar[R]{
+			lanes: make(map[string]*Flight[R]), alone: make(map[*Flight[R]]struct{}), forgotten: make(map[*Flight[R]]struct{}),
+		}
 		if g.byKey == nil {
 			g.byKey = make(map[string]*hangar[R])
 		}
@@ -89,23 +103,28 @@ func (g *Group[R]) begin(key []byte, lane string, shared bool) *Flight[R] {
 	return f
 }
 
-// Forget takes all flights of key out of the group: later requests do not join
-// them, and they will not Commit. Once Forget returns, whatever they had
-// committed before is visible in the store. Those who wait already still get
-// their answer.
-func (g *Group[R]) Forget(key []byte) {
+// Forget takes all flights of key but spare, which may be nil, out of the group:
+// later requests do not join them, and they will not Commit. Once Forget
+// returns, whatever they had committed before is visible in the store. Those who
+// wait already still get their answer. A spare that was forgotten before stays so.
+func (g *Group[R]) Forget(key []byte, spare *Flight[R]) {
 	g.mu.Lock()
-	h := g.byKey[string(key)]
-	delete(g.byKey, string(key))
 	var flights []*Flight[R]
-	if h != nil {
+	if h := g.byKey[string(key)]; h != nil {
 		flights = slices.AppendSeq(slices.Collect(maps.Values(h.lanes)), maps.Keys(h.alone))
+		flights = slices.DeleteFunc(flights, func(f *Flight[R]) bool { return f == spare })
+		for _, f := range flights {
+			f.forgotten.Store(true)
+			h.remove(f)
+			h.forgotten[f] = struct{}{}
+		}
+		// Also those that another call forgets just now: it may not have
+		// waited for them yet.
+		flights = slices.Collect(maps.Keys(h.forgotten))
 	}
 	g.mu.Unlock()
 	for _, f := range flights {
-		f.mu.Lock()
-		f.forgotten = true
-		f.mu.Unlock()
+		f.awaitCommit()
 	}
 }
 
@@ -139,13 +158,19 @@ func (f *Flight[R]) Result() R { return f.result }
 // flight was forgotten: then it returns false and nothing of it may be kept.
 // keep must not call methods of the Group.
 func (f *Flight[R]) Commit(keep func()) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.forgotten {
+	f.commit.Lock()
+	defer f.commit.Unlock()
+	if f.forgotten.Load() {
 		return false
 	}
 	keep()
 	return true
+}
+
+// awaitCommit returns when no Commit is under way.
+func (f *Flight[R]) awaitCommit() {
+	f.commit.Lock()
+	defer f.commit.Unlock()
 }
 
 // End takes the flight out of the group. Nobody joins it any more.
@@ -153,11 +178,9 @@ func (f *Flight[R]) End() {
 	g, h := f.group, f.home
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if h.lanes[f.lane] == f {
-		delete(h.lanes, f.lane)
-	}
-	delete(h.alone, f)
-	if g.byKey[f.key] == h && len(h.lanes)+len(h.alone) == 0 {
+	h.remove(f)
+	delete(h.forgotten, f)
+	if g.byKey[f.key] == h && h.empty() {
 		delete(g.byKey, f.key)
 	}
 }

@@ -118,7 +118,7 @@ func TestForgottenFlightsCommitNothing(t *testing.T) {
 	shared, _ := g.Join(key, "a")
 	alone := g.Alone(key)
 	other, _ := g.Join([]byte("/b"), "a")
-	g.Forget(key)
+	g.Forget(key, nil)
 	wantLen(t, &g, 1)
 	for _, f := range []*flight.Flight[string]{shared, alone} {
 		if f.Commit(func() { t.Error("kept") }) {
@@ -149,13 +149,13 @@ func TestForgottenFlightsCommitNothing(t *testing.T) {
 
 func TestForgetAgain(t *testing.T) {
 	var g group
-	g.Forget(key)
+	g.Forget(key, nil)
 	f, _ := g.Join(key, "")
 	if !f.Commit(func() {}) {
 		t.Error("a flight that began after Forget may not commit")
 	}
-	g.Forget(key)
-	g.Forget(key)
+	g.Forget(key, nil)
+	g.Forget(key, nil)
 	if f.Commit(func() {}) {
 		t.Error("committed")
 	}
@@ -176,7 +176,7 @@ func TestForgetWaitsForACommitUnderWay(t *testing.T) {
 	<-started
 	forgotten := make(chan bool)
 	go func() {
-		g.Forget(key)
+		g.Forget(key, nil)
 		forgotten <- kept.Load()
 	}()
 	for g.Len() > 0 { // Forget has begun
@@ -212,7 +212,7 @@ func TestForgetAndCommitExcludeEachOther(t *testing.T) {
 	wg.Go(func() {
 		for range rounds {
 			now := generation.Add(1)
-			g.Forget(key)
+			g.Forget(key, nil)
 			stored.Store(now) // what is removed is as good as new
 			runtime.Gosched()
 			if got := stored.Load(); got < now {
@@ -223,4 +223,38 @@ func TestForgetAndCommitExcludeEachOther(t *testing.T) {
 	})
 	wg.Wait()
 	wantLen(t, &g, 0)
+}
+
+// Two invalidations at once: the second must not return while a commit is under
+// way that only the first has seen.
+func TestForgetWaitsForWhatAnotherForgets(t *testing.T) {
+	var g flight.Group[string]
+	f, _ := g.Join(key, "")
+	committing, release := make(chan struct{}), make(chan struct{})
+	var kept atomic.Bool
+	var all sync.WaitGroup
+	all.Go(func() {
+		f.Commit(func() {
+			close(committing)
+			<-release
+			kept.Store(true)
+		})
+	})
+	<-committing
+	all.Go(func() { g.Forget(key, nil) })
+	for g.Len() > 0 { // until the first has taken it out
+		runtime.Gosched()
+	}
+	all.Go(func() {
+		g.Forget(key, nil)
+		if !kept.Load() {
+			t.Error("returned before the commit was over")
+		}
+	})
+	for range 1000 { // a chance to return too early
+		runtime.Gosched()
+	}
+	close(release)
+	all.Wait()
+	f.End()
 }

@@ -38,8 +38,10 @@ type conn struct {
 	closing sync.Once
 	closed  error
 
-	scan    scanner
-	refused atomic.Bool
+	scan     scanner
+	refused  atomic.Bool
+	hijacked atomic.Bool // a tunnel from now on
+	peeked   bool        // an octet after the last request was handed out
 
 	// window holds octets that could not go straight to the reader: up to ok
 	// they are checked, the rest is a line without its end. Nil when empty.
@@ -48,6 +50,7 @@ type conn struct {
 
 	writeArmed time.Time // when the write deadline was last set
 	readArmed  bool      // the read deadline is ours
+	stalled    error     // the client did not go on with a body
 }
 
 var windows = sync.Pool{New: func() any {
@@ -55,7 +58,7 @@ var windows = sync.Pool{New: func() any {
 	return &b
 }}
 
-// Read returns octets of requests that are sound so far.
+// Read returns octets of requests that are sound so far, and those of a tunnel.
 func (c *conn) Read(p []byte) (int, error) {
 	for {
 		if c.ok > 0 {
@@ -63,6 +66,9 @@ func (c *conn) Read(p []byte) (int, error) {
 		}
 		if c.refused.Load() {
 			return 0, io.EOF
+		}
+		if c.scan.state == beyond || c.hijacked.Load() {
+			return c.tunnel(p)
 		}
 		if c.window == nil {
 			n, err := c.receive(p)
@@ -90,6 +96,27 @@ func (c *conn) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
+}
+
+// tunnel reads what comes after the last request. Until a handler has taken the
+// connection over that is one octet, which net/http keeps to see whether the
+// client is still there; and no request has so few.
+func (c *conn) tunnel(p []byte) (n int, err error) {
+	if !c.hijacked.Load() {
+		if c.peeked {
+			return 0, io.EOF
+		}
+		p = p[:min(1, len(p))]
+	}
+	if c.window != nil {
+		c.ok = len(*c.window)
+		n = c.take(p)
+		c.ok = 0
+	} else {
+		n, err = c.Conn.Read(p)
+	}
+	c.peeked = c.peeked || n > 0
+	return n, err
 }
 
 // take hands out what is checked.
@@ -125,7 +152,7 @@ func (c *conn) sift(n int, do action) {
 				c.tell(c.RemoteAddr().String(), c.scan.why)
 			}
 		}
-		if c.refused.Load() || do == more || c.ok == len(w) {
+		if c.refused.Load() || do == more || do == hold || c.ok == len(w) {
 			break
 		}
 		var ok int
@@ -141,15 +168,23 @@ func (c *conn) sift(n int, do action) {
 }
 
 // receive reads from the network. Within a body it does not wait for ever;
-// elsewhere net/http sets the deadline.
+// elsewhere net/http sets the deadline. Who has waited once in vain does not
+// wait again, however often net/http and the handler come back for the rest.
 func (c *conn) receive(p []byte) (int, error) {
+	if c.stalled != nil {
+		return 0, c.stalled
+	}
 	if c.scan.inBody() {
 		if err := c.Conn.SetReadDeadline(time.Now().Add(c.limits.StallTimeout)); err != nil {
 			return 0, err
 		}
 		c.readArmed = true
 	}
-	return c.Conn.Read(p)
+	n, err := c.Conn.Read(p)
+	if c.readArmed && errors.Is(err, os.ErrDeadlineExceeded) {
+		c.stalled = err
+	}
+	return n, err
 }
 
 // settle takes our read deadline back once the body is over. That has to be

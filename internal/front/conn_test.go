@@ -321,6 +321,76 @@ func TestConnectionEnds(t *testing.T) {
 	}
 }
 
+// What follows a request with Upgrade is never taken for a request, whatever the
+// handler makes of the fields that tell the client so (MSG-01).
+func TestNothingAfterUpgrade(t *testing.T) {
+	const smuggled = "POST /evil HTTP/1.1\nHost: h\nContent-Length: 44\nTransfer-Encoding: chunked\n\n0\n\nGET /smuggled HTTP/1.1\nHost: h\n\n"
+	for name, head := range map[string]string{
+		"no content": "GET / HTTP/1.1\nHost: h\nUpgrade: x\n\n",
+		"h2c":        "GET / HTTP/1.1\nHost: h\nConnection: Upgrade\nUpgrade: h2c\nPragma: no-cache\n\n",
+		"length":     "POST / HTTP/1.1\nHost: h\nUpgrade: x\nContent-Length: 2\n\nab",
+		"chunked":    "POST / HTTP/1.1\nHost: h\nUpgrade: x\nTransfer-Encoding: chunked\n\n2\nab\n0\nA: b\n\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, after := range []string{crlf(smuggled), last, "\r\n" + last} {
+				for _, pieces := range []int{1, 3, 4096} {
+					var rec recorder
+					w := serve(func(rw http.ResponseWriter, r *http.Request) {
+						if clear(rw.Header()); r.URL.Path != "/" {
+							rw.Header().Set("Connection", "close") // one that should not be here, let alone wait
+						}
+						rec.ServeHTTP(rw, r)
+						if r.Context().Err() != nil {
+							t.Error("the request was cancelled by what follows it")
+						}
+					}, Limits{}, nil)
+					answers := say(t, w.dial(), pieces, crlf(head)+after)
+					w.end(t)
+					if len(answers) != 1 || answers[0].StatusCode != http.StatusOK || len(rec.got) != 1 || strings.HasSuffix(rec.got[0], "broken") {
+						t.Errorf("in pieces of %d: answers %v, requests %q", pieces, statuses(answers), rec.got)
+					}
+				}
+			}
+		})
+	}
+}
+
+// The content of a request with Upgrade is checked like any other.
+func TestUnsoundContentWithUpgrade(t *testing.T) {
+	var rec recorder
+	w := serve(rec.ServeHTTP, Limits{}, nil)
+	answers := say(t, w.dial(), 1, crlf("POST / HTTP/1.1\nHost: h\nUpgrade: x\nTransfer-Encoding: chunked\n\n")+"1\r\na\r\n0\r\nA: b\nB: c\r\n\r\n"+last)
+	w.end(t)
+	if len(rec.got) != 1 || !strings.HasSuffix(rec.got[0], " broken") || len(answers) != 1 || !answers[0].Close {
+		t.Errorf("requests %q, answers %v", rec.got, statuses(answers))
+	}
+}
+
+// An expectation that is not 100-continue, and that alone, cannot be met (RS-07).
+func TestExpectations(t *testing.T) {
+	for fields, status := range map[string]int{
+		"Expect: 100-continue\n":                          200,
+		"Expect: 100-Continue\n":                          200,
+		"Expect: y 100-continue\n":                        417,
+		"Expect: 100-continue, 100-continue\n":            417,
+		"Expect: 100-continue;a=b\n":                      417,
+		"Expect: 100-continue\nExpect: 100-continue\n":    417,
+		"Expect: 100-continue\nExpect: something-else\n":  417,
+		"Expect:\nExpect: 100-continue\n":                 417,
+		"Expect:\n":                                       417,
+		"Expect: something-else\n":                        417,
+		"Expect: 100-continue\nX: a\nexpect: 200-maybe\n": 417,
+	} {
+		var rec recorder
+		w := serve(rec.ServeHTTP, Limits{}, nil)
+		answers := say(t, w.dial(), 4096, crlf("GET / HTTP/1.1\nHost: h\nConnection: close\n"+fields+"\n"))
+		w.end(t)
+		if len(answers) != 1 || answers[0].StatusCode != status || (len(rec.got) == 1) != (status == 200) {
+			t.Errorf("%q: answers %v, requests %q; want %d", fields, statuses(answers), rec.got, status)
+		}
+	}
+}
+
 // A tunnel carries octets that are no HTTP.
 func TestTunnel(t *testing.T) {
 	const noise = "\n\n\x00 folded\n\xff"
@@ -391,6 +461,8 @@ func FuzzSegments(f *testing.F) {
 	for _, u := range unsound {
 		f.Add([]byte(crlf(u.octets)+last), []byte{2, 0, 5}, uint8(3))
 	}
+	f.Add([]byte(crlf("GET / HTTP/1.1\nHost: h\nUpgrade: x\n\n")+last), []byte{3}, uint8(0))
+	f.Add([]byte(crlf("POST / HTTP/1.1\nHost: h\nUpgrade: x\nContent-Length: 1\n\na")+last), []byte{3}, uint8(0))
 	f.Add([]byte(crlf("POST / HTTP/1.1\nHost: h\nTransfer-Encoding: chunked\n\n3;a\nabc\n0\nA: b\n\n")+last), []byte{9}, uint8(60))
 	f.Fuzz(func(t *testing.T, octets, cuts []byte, reads uint8) {
 		var whole, cut bool
@@ -426,11 +498,14 @@ func follow(s *scanner, octets []byte) (n int, err error) {
 			return n, errEnd
 		}
 		k, do := s.next(octets[n:])
-		if do != pass || s.state == blind {
+		if do != pass || s.state == blind || s.state == beyond && !s.head.upgrades {
 			return n, errEnd
 		}
 		begun = true
 		n += k
+		if s.state == beyond {
+			return n, nil
+		}
 	}
 }
 
@@ -456,7 +531,7 @@ func compare(t *testing.T, s *scanner, octets []byte, refused bool) {
 			if err == nil && !errors.Is(berr, io.ErrUnexpectedEOF) {
 				return // net/http is the stricter one
 			}
-			if berr == nil && s.state != blind && !refused {
+			if berr == nil && s.state != blind && s.state != beyond && !refused {
 				t.Fatalf("net/http finds a whole request in %q, the door does not", octets)
 			}
 			return

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -101,9 +102,17 @@ func New(o Options) *Server {
 		IdleTimeout:                  o.Limits.IdleTimeout,
 		MaxHeaderBytes:               o.Limits.Head,
 		DisableGeneralOptionsHandler: true, // OPTIONS * is the origin's
+		ConnState:                    hijacked,
 		ErrorLog:                     log.New(debugLog{o.Log}, "", 0),
 	}
 	return s
+}
+
+// hijacked tells the door of a connection that a handler has taken over.
+func hijacked(c net.Conn, state http.ConnState) {
+	if state == http.StateHijacked {
+		c.(*conn).hijacked.Store(true)
+	}
 }
 
 // debugLog is an io.Writer that logs each write.
@@ -161,10 +170,15 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 	if _, ok := h["Pragma"]; ok {
 		unmark(h)
 	}
-	// After a request with Upgrade the door does not follow the connection any
-	// more; and HTTP/1.0 gets no persistent one (RFC 9112 §9.3).
+	// A request with Upgrade is the last that the door lets pass, and the client
+	// may know; and HTTP/1.0 gets no persistent one (RFC 9112 §9.3).
 	if _, ok := h["Upgrade"]; ok || r.ProtoMajor == 1 && r.ProtoMinor == 0 {
 		w.Header()["Connection"] = []string{"close"}
+	}
+	if lines, ok := h["Expect"]; ok && (len(lines) != 1 || !strings.EqualFold(lines[0], "100-continue")) {
+		w.Header()["Connection"] = []string{"close"}
+		http.Error(w, "417 Expectation Failed: the only expectation is 100-continue (RFC 9110 10.1.1)", http.StatusExpectationFailed)
+		return
 	}
 	s.opt.Handler.ServeHTTP(w, r)
 }

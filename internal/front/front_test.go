@@ -107,6 +107,32 @@ func TestStalledBody(t *testing.T) {
 	})
 }
 
+// However often the rest of a body is asked for, a client that does not send it
+// is waited for once.
+func TestStalledBodyIsWaitedForOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := serve(func(rw http.ResponseWriter, r *http.Request) {
+			for range 3 {
+				if _, err := io.ReadAll(r.Body); !errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Errorf("the body ends with %v", err)
+				}
+			}
+			rw.WriteHeader(http.StatusRequestTimeout)
+		}, Limits{}, nil)
+		defer w.end(t)
+		for _, body := range []string{"Content-Length: 5\r\n\r\n", "Content-Length: 5\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nab", "Transfer-Encoding: chunked\r\n\r\n3"} {
+			c := w.dial()
+			begun := time.Now()
+			go func() { _, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: h\r\n"+body) }()
+			answers := hear(t, c)
+			if waited := time.Since(begun); waited >= 2*time.Minute || len(answers) != 1 || answers[0].StatusCode != http.StatusRequestTimeout {
+				t.Errorf("%q: answers %v after %v", body, statuses(answers), waited)
+			}
+			c.Close()
+		}
+	})
+}
+
 // Neither a head nor the next request is waited for without end.
 func TestSilentClients(t *testing.T) {
 	for name, test := range map[string]struct {

@@ -63,7 +63,8 @@ const (
 	chunk                  // in a chunk
 	chunkEnd               // before the line end after a chunk
 	trailer                // in the trailer section
-	blind                  // no request comes any more: whatever follows is passed on
+	blind                  // in a head that net/http refuses: whatever follows is passed on
+	beyond                 // no request comes any more: what follows is another protocol, or nothing
 )
 
 // An action is what to do with octets.
@@ -75,6 +76,7 @@ const (
 	drop                 // leave them out
 	insert               // pass the mark on first
 	refuse               // these and what follows are no HTTP
+	hold                 // what follows is no part of a request
 )
 
 // inBody tells whether the octets of a body are still to come.
@@ -97,6 +99,8 @@ func (s *scanner) next(in []byte) (n int, do action) {
 	switch s.state {
 	case blind:
 		return len(in), pass
+	case beyond:
+		return 0, hold
 	case body, chunk:
 		return s.data(in)
 	case chunkEnd:
@@ -132,7 +136,7 @@ func (s *scanner) next(in []byte) (n int, do action) {
 	default:
 		switch {
 		case len(line) == 0:
-			s.state = start
+			s.state = s.afterwards()
 		case line[0] == ' ' || line[0] == '\t':
 			return s.refuse("a folded line (RFC 9112 5.2)")
 		}
@@ -171,10 +175,19 @@ func (s *scanner) data(in []byte) (int, action) {
 		if s.state == chunk {
 			s.state = chunkEnd
 		} else {
-			s.state = start
+			s.state = s.afterwards()
 		}
 	}
 	return n, pass
+}
+
+// afterwards is the state after a request. One with Upgrade is the last of its
+// connection: nobody has to know whether the octets after it are HTTP.
+func (s *scanner) afterwards() state {
+	if s.head.upgrades {
+		return beyond
+	}
+	return start
 }
 
 // requestLine begins a head. One empty line before it is skipped (RFC 9112
@@ -298,14 +311,14 @@ func (s *scanner) endHead() action {
 	case h.pragma && !h.control:
 		h.control = true
 		return insert
-	case h.upgrades || h.unknown:
-		s.state = blind
+	case h.unknown:
+		s.state = beyond
 	case h.coded:
 		s.state = chunkSize
 	case h.length > 0:
 		s.state, s.left = body, h.length
 	default:
-		s.state = start
+		s.state = s.afterwards()
 	}
 	return pass
 }

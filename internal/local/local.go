@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"runtime/debug"
@@ -89,7 +90,8 @@ func incomplete(what string) *Error {
 // it panics, stops early or writes less than it declared, the body ends in an
 // *Error that is an io.ErrUnexpectedEOF to errors.Is, however many octets were
 // right; if it does so before the head, RoundTrip returns that *Error. A panic
-// is never passed on: its value and stack are in the Error.
+// is never passed on: its value and stack are in the Error, and in the log, or
+// nobody would learn of a mistake in h (http.ErrAbortHandler is none).
 //
 // Interim responses go to the interim.Func of the request's context. 101 and
 // hijacking are not supported. http.ResponseController can flush and enable
@@ -153,6 +155,7 @@ func (rt roundTripper) run(in *http.Request, x *exchange) {
 		default:
 			failure = incomplete(fmt.Sprintf("panic: %v", p))
 			failure.Panic, failure.Stack = p, debug.Stack()
+			slog.Error("a handler panicked", "method", in.Method, "path", in.URL.Path, "panic", fmt.Sprint(p), "stack", string(failure.Stack))
 		}
 		x.finish(failure)
 		_ = in.Body.Close() // its error concerns what nobody reads any more

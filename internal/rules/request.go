@@ -1,10 +1,14 @@
 package rules
 
 import (
+	"slices"
+
 	"github.com/larderhq/larder/internal/field"
 )
 
-// A Request is what the rules ask of a request. It belongs to one goroutine.
+// A Request is what the rules ask of a request. It belongs to one goroutine,
+// and so does each copy. Once it was compared with a response, Header must not
+// change, nor the Terms be others.
 type Request struct {
 	Method string
 	// Header holds the end-to-end fields.
@@ -16,7 +20,23 @@ type Request struct {
 	Extra string
 
 	conditional, guards, ranged, authorized bool
+
+	// compared are the fields that responses varied on so far. What it holds
+	// is never overwritten, so that copies may share it.
+	compared []compared
 }
+
+// A compared is the value of a request field in the form in which it is
+// compared: normalised, and concealed if hidden.
+type compared struct {
+	name   string
+	value  string
+	hidden bool
+}
+
+// comparedLimit is how many fields are remembered; any further ones are
+// normalised anew for each response.
+const comparedLimit = 32
 
 // ReadRequest reads the facts of a request, in one pass. header is kept, not
 // copied.
@@ -64,6 +84,14 @@ func (r *Request) Ranged() bool { return r.ranged }
 // Authorized tells whether the request carries credentials.
 func (r *Request) Authorized() bool { return r.authorized }
 
+// Impersonal is the request without what concerns its sender alone: no-store,
+// and credentials. What the rules forbid it, they forbid everybody.
+func (r *Request) Impersonal() Request {
+	c := *r
+	c.Directives.NoStore, c.authorized = false, false
+	return c
+}
+
 // selecting is what the request says about the fields that vary. terms conceal
 // the values of secret ones; nil leaves them in clear.
 func (r *Request) selecting(names []string, terms *Terms) []Selecting {
@@ -72,17 +100,37 @@ func (r *Request) selecting(names []string, terms *Terms) []Selecting {
 	}
 	out := make([]Selecting, len(names))
 	for i, name := range names {
-		lines, present := r.Header[name]
 		out[i].Name = name
-		out[i].Value, out[i].Present = field.VaryValue(name, lines, present)
-		switch {
-		case terms != nil && present && secret(name):
-			out[i].Value = terms.Conceal(out[i].Value)
-		case len(lines) == 1:
+		out[i].Value, out[i].Present = r.compare(name, terms)
+		if lines := r.Header[name]; len(lines) == 1 && (terms == nil || !secret(name)) {
 			out[i].Line = lines[0]
 		}
 	}
 	return out
+}
+
+// compare is the value of a field as responses that vary on it compare it. It
+// is made once, however many responses there are to choose from. terms conceal
+// it if it is secret; nil leaves it in clear.
+func (r *Request) compare(name string, terms *Terms) (value string, present bool) {
+	lines, present := r.Header[name]
+	if !present {
+		return "", false
+	}
+	hidden := terms != nil && secret(name)
+	for i := range r.compared {
+		if c := &r.compared[i]; c.name == name && c.hidden == hidden {
+			return c.value, true
+		}
+	}
+	value, _ = field.VaryValue(name, lines, true)
+	if hidden {
+		value = terms.Conceal(value)
+	}
+	if len(r.compared) < comparedLimit {
+		r.compared = append(slices.Clip(r.compared), compared{name, value, hidden})
+	}
+	return value, true
 }
 
 // Variant is a text that is equal for two requests exactly if responses that

@@ -174,14 +174,15 @@ func errorStatus(status int) bool {
 
 // EndsEntry tells whether status, in reply to a validation, ends the entry it
 // was about, though no response takes its place. Server errors leave it for a
-// better moment (RFC 9111 §4.3.3), and so does what speaks of the client's
-// haste and not of the resource (408, 425, 429).
+// better moment (RFC 9111 §4.3.3), and so does what speaks of one request and
+// not of the resource: a client's fields go along with a validation, and must
+// not be able to end what others use.
 func EndsEntry(status int) bool {
 	switch status {
-	case 408, 425, 429:
+	case 400, 406, 408, 414:
 		return false
 	}
-	return status < 500
+	return status < 500 && !neverStored(status)
 }
 
 // Shareable tells whether res, which one request caused, may answer another

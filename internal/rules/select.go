@@ -22,18 +22,15 @@ func (s *Stored) Matches(req *Request, terms *Terms) bool {
 }
 
 func (c *Selecting) matches(req *Request, s *Stored, terms *Terms) bool {
-	lines, present := req.Header[c.Name]
+	lines := req.Header[c.Name]
 	if len(lines) == 1 && c.Line != "" && lines[0] == c.Line {
 		return true
 	}
-	value, present := field.VaryValue(c.Name, lines, present)
-	if present && c.Present && secret(c.Name) {
-		value = terms.Conceal(value)
-	}
+	value, present := req.compare(c.Name, terms)
 	if present == c.Present && value == c.Value {
 		return true
 	}
-	return terms.LanguageSelect && c.Name == "Accept-Language" && present &&
+	return terms.LanguageSelect && c.Name == "Accept-Language" && present && len(value) <= field.ListLimit &&
 		field.LanguageSelects(lines, s.Header["Content-Language"])
 }
 

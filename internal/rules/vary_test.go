@@ -2,7 +2,9 @@ package rules_test
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -149,5 +151,95 @@ func TestVRY13_ContentLanguageDecidesNothing(t *testing.T) {
 	}
 	if s.Matches(asking("Accept-Language: de, fr"), &rules.Terms{LanguageSelect: true}) {
 		t.Error("language-select settles a tie")
+	}
+}
+
+// manyVariants are responses to requests with these values of a field.
+func manyVariants(name string, n int, terms *rules.Terms) []*rules.Stored {
+	var stored []*rules.Stored
+	for i := range n {
+		stored = append(stored, answered(asking(name+": a"+strconv.Itoa(i)), terms, "Vary: "+name))
+	}
+	return stored
+}
+
+// Each candidate had the field of the request normalised, and concealed, anew.
+func TestVRY01_OneValueForAllCandidates(t *testing.T) {
+	terms := &rules.Terms{Secret: []byte("key"), LanguageSelect: true}
+	for name, value := range map[string]string{
+		"Accept-Encoding": "BR , x-gzip;q=0.50", "Accept-Language": "DE , en;q=0.50", "Cookie": "a , b", "Foo": "a , b",
+	} {
+		few, many := manyVariants(name, 1, terms), manyVariants(name, 64, terms)
+		for _, value := range []string{value, strings.Repeat(value+",", 2000)} {
+			header := asking(name + ": " + value).Header
+			allocs := func(candidates []*rules.Stored) float64 {
+				return testing.AllocsPerRun(5, func() {
+					req := rules.ReadRequest("GET", header)
+					if c := rules.Select(&req, candidates, terms); c.Whole >= 0 {
+						t.Fatalf("%s of %d octets chose %d", name, len(value), c.Whole)
+					}
+				})
+			}
+			if one, all := allocs(few), allocs(many); all > one+8 { // some for the runtime's own
+				t.Errorf("%s of %d octets: %v allocations with one candidate, %v with %d", name, len(value), one, all, len(many))
+			}
+		}
+	}
+	// What is equal to the letter needs none at all.
+	header := asking("Accept-Encoding: gzip , br").Header
+	s := []*rules.Stored{answered(asking("Accept-Encoding: gzip , br"), terms, "Vary: Accept-Encoding")}
+	if n := testing.AllocsPerRun(5, func() {
+		req := rules.ReadRequest("GET", header)
+		rules.Select(&req, s, terms)
+	}); n > 0 {
+		t.Errorf("a hit to the letter allocates %v times", n)
+	}
+}
+
+// What is remembered of a secret field is not what others may see, and the
+// other way round.
+func TestVRY01_ValuesInClearAndConcealedAreApart(t *testing.T) {
+	terms := &rules.Terms{Secret: []byte("key")}
+	s := answered(asking("Cookie: a"), terms, "Vary: Cookie")
+	req := asking("Cookie: a")
+	plain := req.Variant([]string{"Cookie"})
+	if !s.Matches(req, terms) {
+		t.Error("no match after the value was used in clear")
+	}
+	if got := req.Variant([]string{"Cookie"}); got != plain {
+		t.Errorf("the variant is %q, and after a match %q", plain, got)
+	}
+	if got := answered(req, terms, "Vary: Cookie").Selecting[0]; got != s.Selecting[0] || got.Value == "a" {
+		t.Errorf("kept as %+v, and after use in clear as %+v", s.Selecting[0], got)
+	}
+}
+
+// Copies of a request go to other goroutines.
+func TestVRY01_CopiesOfARequestAreApart(t *testing.T) {
+	var names, lines []string
+	for i := range 40 { // more than are remembered
+		names = append(names, "F"+strconv.Itoa(i))
+		lines = append(lines, names[i]+": v"+strconv.Itoa(i))
+	}
+	want := make([]string, len(names))
+	for i, name := range names {
+		want[i] = asking(lines...).Variant([]string{name})
+	}
+	for used := range 12 { // of which some leave room to append
+		req := asking(lines...)
+		req.Variant(names[:used])
+		var all sync.WaitGroup
+		for n := range 3 {
+			own := *req
+			all.Go(func() {
+				for i := range names {
+					i = (i + used + 9*n) % len(names)
+					if got := own.Variant(names[i : i+1]); got != want[i] {
+						t.Errorf("%s is %q, want %q", names[i], got, want[i])
+					}
+				}
+			})
+		}
+		all.Wait()
 	}
 }

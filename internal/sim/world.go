@@ -6,6 +6,7 @@ package sim
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net/http"
@@ -321,6 +322,9 @@ func Request(method, target string, content string, header ...string) *http.Requ
 	r := &http.Request{
 		Method: method, URL: u, RequestURI: target, Host: host, Header: h, Body: http.NoBody,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: "192.0.2.1:1234",
+	}
+	if strings.EqualFold(u.Scheme, "https") {
+		r.TLS = &tls.ConnectionState{} // as httptest.NewRequest does
 	}
 	if content != "" {
 		r.Body, r.ContentLength = io.NopCloser(bytes.NewBufferString(content)), int64(len(content))
