@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	headSlots = 4096
+	headSlots = 16384
 	// headLimit is the longest head that is remembered, in octets encoded:
 	// longer ones are decoded each time.
 	headLimit = 64 << 10

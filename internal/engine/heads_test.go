@@ -90,7 +90,7 @@ func TestHeadsStayWithinTheirBudget(t *testing.T) {
 				t.Errorf("%d of the last %d remembered", n, len(last))
 			}
 			weight := h.slots[uint64(last[0].ID)%headSlots].Load().weight
-			if held := h.held.Load(); held < min(headBudget, headSlots*weight)-2*weight {
+			if held := h.held.Load(); held < min(headBudget, headSlots*weight)*9/10 { // weights differ a little
 				t.Errorf("only %d held", held)
 			}
 			// Nor does what is there keep others out.
