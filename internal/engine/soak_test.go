@@ -1,3 +1,5 @@
+//go:build soak
+
 package engine_test
 
 import (
@@ -39,9 +41,10 @@ import (
 //   - at the end no body of the origin is open, no octet of the store is
 //     charged, and no goroutine is left.
 //
-// SOAK_SECONDS is how long (5), SOAK_SEED which run (random, and printed).
+// SOAK_SECONDS is how long (60), SOAK_SEED which run (random, and printed). It is
+// a command of its own: make soak.
 func TestProject_Soak(t *testing.T) {
-	seconds := 5.0
+	seconds := 60.0
 	if s, err := strconv.ParseFloat(os.Getenv("SOAK_SECONDS"), 64); err == nil {
 		seconds = s
 	}
