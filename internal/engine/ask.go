@@ -222,6 +222,21 @@ func (x *exchange) staleAllowed(failure rules.Failure) rules.Verdict {
 	return rules.AfterError(&x.req, k.Stored, failure, &x.e.Terms, steady)
 }
 
+// blameStale has the log say what a stale answer hides from the client.
+func (x *exchange) blameStale(l *landing) {
+	if l.fault != nil {
+		x.event.Fault = l.fault.err
+	}
+}
+
+// tellTruth mends the Event where the response, sent as one that is stored, was
+// not after all. It runs when the body is over, also where it broke off.
+func (x *exchange) tellTruth(body *spool) {
+	if why := body.notKept(); why != "" {
+		x.event.Stored, x.event.Why = false, "not kept: "+why
+	}
+}
+
 // deliverStale answers with what is stored although the origin was asked. It
 // returns false if that has gone.
 func (x *exchange) deliverStale(why string) bool {
@@ -253,6 +268,7 @@ func (x *exchange) land(l *landing, d *rules.Decision) bool {
 	if l.failure() {
 		if v := x.staleAllowed(l.asFailure()); v.Store {
 			l.discard()
+			x.blameStale(l)
 			return x.deliverStale(v.Why)
 		}
 	}
@@ -270,6 +286,7 @@ func (x *exchange) land(l *landing, d *rules.Decision) bool {
 		}
 	case l.body != nil:
 		x.event.Stored = true
+		defer x.tellTruth(l.body)
 		return x.deliverSpool(l, d)
 	default:
 		x.event.Why = l.why
@@ -283,6 +300,7 @@ func (x *exchange) share(l *landing) bool {
 	if l.failure() {
 		if v := x.staleAllowed(l.asFailure()); v.Store {
 			x.event.ForwardStatus = l.status
+			x.blameStale(l)
 			return x.deliverStale(v.Why)
 		}
 	}

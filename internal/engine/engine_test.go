@@ -172,3 +172,33 @@ func TestVAL_TooManyRequestsLeavesTheEntry(t *testing.T) {
 		}
 	})
 }
+
+// The header is sent before anybody knows; the log is written after it.
+func TestSTS07_TheLogKnowsWhatWasNotStored(t *testing.T) {
+	for name, reply := range map[string]sim.Reply{
+		"too large": {Header: minute.Header, Stream: strings.NewReader(strings.Repeat("x", 8<<20))},
+		"cut short": {Header: minute.Header, Body: "half", Length: 8, BodyErr: io.ErrUnexpectedEOF},
+	} {
+		sim.Run(t, func(w *sim.World) {
+			w.Origin(reply)
+			w.Get("/a")
+			w.Settle()
+			if e := w.Events()[0]; e.Stored || !strings.HasPrefix(e.Why, "not kept: ") {
+				t.Errorf("%s: stored %v, why %q", name, e.Stored, e.Why)
+			}
+		})
+	}
+}
+
+func TestSTL05_TheLogSaysWhatStaleHides(t *testing.T) {
+	sim.Run(t, func(w *sim.World) {
+		down := errors.New("refused")
+		w.Origin(minute, sim.Reply{Err: down})
+		w.Get("/a")
+		w.Advance(2 * time.Minute)
+		w.Get("/a").Want(200, "page").WantField("Proxy-Status")
+		if e := w.Events()[1]; !errors.Is(e.Fault, down) {
+			t.Errorf("the log says %v", e.Fault)
+		}
+	})
+}

@@ -460,7 +460,7 @@ func (e *Engine) fill(ctx context.Context, j *job, s *spool, res *rules.Stored, 
 		}
 	})
 	if !committed {
-		s.w.Abort(nil)
+		s.end(nil)
 		return
 	}
 	if !res.Part.IsZero() {

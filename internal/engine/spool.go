@@ -37,7 +37,8 @@ type spool struct {
 	readers map[*spoolReader]struct{}
 	relay   *relay
 	stopped error
-	failed  bool // the origin broke it off
+	failed  bool   // the origin broke it off
+	lost    string // why it will not be in the store, once that is known
 	written int64
 }
 
@@ -67,6 +68,7 @@ func (s *spool) overflow() {
 	defer s.mu.Unlock()
 	s.relay = newRelay(s.written)
 	s.relay.stopped = s.stopped
+	s.lost = "larger than the store keeps"
 	for r := range s.readers {
 		s.relay.join(r)
 	}
@@ -90,13 +92,24 @@ func (s *spool) kept() bool { return s.relay == nil }
 // it is complete.
 func (s *spool) end(cause error) {
 	s.mu.Lock()
-	s.failed = cause != nil
+	if s.failed = cause != nil; s.failed {
+		s.lost = "it broke off"
+	} else if s.lost == "" {
+		s.lost = "not what was declared, or invalidated meanwhile"
+	}
 	s.mu.Unlock()
 	if s.relay != nil {
 		s.relay.end(cause)
 		return
 	}
 	s.w.Abort(cause)
+}
+
+// notKept is why the body will not be in the store; empty as long as it may be.
+func (s *spool) notKept() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lost
 }
 
 // open reads the body from off while it arrives. errTooLate: it is too large to
