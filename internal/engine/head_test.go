@@ -346,3 +346,26 @@ func TestHED02_HEADUnderWayWhileInvalidated(t *testing.T) {
 		w.Get("/a").Want(200, "new page").WantHit()
 	})
 }
+
+// What the origin says to one user's HEAD must not become what others read of a
+// shared entry (RFC 9111 §3.5).
+func TestHED02_FieldsOfOneUserStayWithThatUser(t *testing.T) {
+	for name, c := range map[string]struct{ request, policy string }{
+		"Authorization":    {"Authorization: Basic u4", "max-age=60"},
+		"request no-store": {"Cache-Control: no-store", "max-age=60"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sim.Run(t, func(w *sim.World) {
+				w.Origin(
+					sim.Reply{Header: []string{"Cache-Control: public, max-age=10", "X-User: all"}, Body: "page"},
+					sim.Reply{Header: []string{"Cache-Control: " + c.policy, "X-User: u4"}},
+					sim.Reply{Header: []string{"Cache-Control: public, max-age=10", "X-User: all"}, Body: "page"},
+				)
+				w.Get("/a").Want(200, "page")
+				w.Advance(20 * time.Second)
+				w.Do("HEAD", "/a", "", c.request).WantField("X-User", "u4")
+				w.Get("/a").Want(200, "page").WantField("X-User", "all")
+			})
+		})
+	}
+}

@@ -125,7 +125,17 @@ func AfterHead(s *Stored, size int64, req *Request, fresh *Stored, length int64,
 	updated = s.merge(fresh, terms)
 	updated.Received, updated.InitialAge, updated.Delay = fresh.Received, fresh.InitialAge, fresh.Delay
 	updated.Selecting = req.selecting(updated.Vary, terms)
-	return HeadUpdates, updated
+	// To update is to store: what may not be stored of a response to this
+	// request as a GET may not come in by HEAD either (RFC 9111 §3, §3.5).
+	get := *req
+	get.Method = "GET"
+	if Storable(&get, updated, nil, terms).Store {
+		return HeadUpdates, updated
+	}
+	if anyone := get.Impersonal(); Storable(&anyone, updated, nil, terms).Store {
+		return HeadNothing, nil // it concerns this client alone
+	}
+	return HeadSpends, Doubt(s)
 }
 
 // Doubt is s with a validation due before its next use, as after an unsafe
