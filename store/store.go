@@ -11,7 +11,7 @@ import (
 )
 
 // MaxVariants is how many entries a store keeps under one key. A commit past
-// it lets the least recently used entry of that key go.
+// it lets another entry of that key go.
 const MaxVariants = 64
 
 var (
@@ -33,20 +33,29 @@ var (
 type Key []byte
 
 // An ID names one entry of one store. It is never given twice in the life of a
-// store. Zero names nothing.
+// store, restarts included, and rises: of two entries, the one committed later
+// has the greater ID. Zero names nothing.
 type ID uint64
 
-// An Entry is one kept response, as it was at one moment. Copies are cheap.
+// A Head is what is kept with a body.
+type Head struct {
+	// Octets are opaque to the store. It copies them.
+	Octets []byte
+
+	// Until is when the entry becomes worth less than any other: the Unix time
+	// in seconds from which it cannot be used without asking its origin. When
+	// room is short, such entries leave first; until then they stay. Zero:
+	// never.
+	Until int64
+}
+
+// An Entry is one kept response, as it was at one moment.
 type Entry struct {
 	ID ID
 
 	// Rev counts the heads this entry has had: Amend raises it by one.
 	// (ID, Rev) therefore names one head for ever.
 	Rev uint32
-
-	// Head is what Create or Amend was given. It is shared and must not be
-	// changed.
-	Head []byte
 
 	// Size is the length of the body in octets.
 	Size int64
@@ -55,35 +64,43 @@ type Entry struct {
 // A Store keeps entries under keys. Any method may be called by any number of
 // goroutines at once. A store may forget an entry whenever it likes, but never
 // returns octets that were not committed under that key.
+//
+// An entry is always asked for by key and ID together: a key that the ID was
+// not given for is answered as if the entry were gone.
 type Store interface {
-	// Lookup returns the entries under key, the one committed last first and
-	// at most MaxVariants, without touching bodies. None is not an error. The
-	// slice is shared and must not be changed.
-	Lookup(ctx context.Context, key Key) ([]Entry, error)
+	// Lookup appends the entries under key to into, the one committed last
+	// first and at most MaxVariants, without touching heads and bodies. None
+	// is not an error. The result belongs to the caller.
+	Lookup(ctx context.Context, key Key, into []Entry) ([]Entry, error)
+
+	// Head returns the octets of the head that (id, rev) names. The result is
+	// the caller's own copy. ErrGone: the entry was forgotten since Lookup, or
+	// has another head.
+	Head(ctx context.Context, key Key, id ID, rev uint32) ([]byte, error)
 
 	// Open reads n octets of the body of id from offset off; n < 0 means to
 	// the end. Less is there than asked: the reader ends early, with io.EOF.
 	// An Open counts as a use of the entry, also with n = 0. The octets stay
 	// readable until Close, whatever happens to the entry. The caller closes.
 	// ErrGone: forgotten since Lookup.
-	Open(ctx context.Context, id ID, off, n int64) (io.ReadCloser, error)
+	Open(ctx context.Context, key Key, id ID, off, n int64) (io.ReadCloser, error)
 
 	// Create begins an entry that Lookup cannot see until Writer.Commit. size
-	// is the length of the body if it is known, or negative. The store keeps
-	// head as it is given: the caller must not change it afterwards. ErrFull:
-	// a body of this size is not kept. The caller ends the Writer with Commit
-	// or Abort.
-	Create(ctx context.Context, key Key, head []byte, size int64) (Writer, error)
+	// is the length of the body if it is known, or negative. ErrFull: a body
+	// of this size is not kept. The caller ends the Writer with Commit or
+	// Abort.
+	Create(ctx context.Context, key Key, head Head, size int64) (Writer, error)
 
-	// Amend replaces the head of id, as after a 304, and leaves its body. A
-	// Lookup sees the old head or the new one whole. The caller must not
-	// change head afterwards. ErrGone: forgotten since Lookup.
-	Amend(ctx context.Context, id ID, head []byte) error
+	// Amend replaces the head of id, as after a 304, and leaves its body: from
+	// then on there is the new head alone. ErrGone: forgotten since Lookup.
+	Amend(ctx context.Context, key Key, id ID, head Head) error
 
-	// Remove forgets id, or nothing if it is already gone.
-	Remove(ctx context.Context, id ID) error
+	// Remove forgets id, or nothing if it is already gone. It does not come
+	// back, restarts included.
+	Remove(ctx context.Context, key Key, id ID) error
 
-	// Close lets go of everything. Calls after it fail with ErrClosed.
+	// Close lets go of everything that does not outlast the process. Calls
+	// after it fail with ErrClosed.
 	io.Closer
 }
 
@@ -104,11 +121,30 @@ type Writer interface {
 
 	// Commit makes the entry visible to Lookup and forgets the entries of the
 	// same key named by replaces, in one step: a Lookup sees all of it or
-	// nothing. A name that is already gone is no error.
+	// nothing. A name that is already gone is no error. Where it fails, the
+	// readers have not noticed, and all that is left to do is Abort. ErrFull:
+	// there is no room after all.
 	Commit(ctx context.Context, replaces ...ID) (Entry, error)
 
 	// Abort ends the writer without an entry. Readers receive what was written
 	// and then cause, or io.EOF if cause is nil. After Commit or another Abort
 	// it does nothing.
 	Abort(cause error)
+}
+
+// An Object is a whole entry on its way from one tier to another, name and
+// all. It is valid during the call it is given to and no longer.
+type Object struct {
+	Key  Key
+	ID   ID
+	Rev  uint32
+	Head Head
+
+	// Size is the length of Body in octets.
+	Size int64
+	Body io.ReaderAt
+
+	// Mark is opaque to the store that keeps the Object, and given back with
+	// it. Zero marks nothing.
+	Mark uint64
 }

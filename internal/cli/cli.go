@@ -30,6 +30,8 @@ type streams struct {
 // grammar is the whole command line.
 type grammar struct {
 	Serve    serve       `cmd:"" help:"Cache what a web server or a folder answers, and answer in its place."`
+	Simulate simulateCmd `cmd:"" help:"Tell from access logs what a cache would do, at several sizes of memory."`
+	Check    check       `cmd:"" help:"Verify what is on a disk."`
 	Switches switches    `cmd:"" help:"List the policy switches that serve --set knows, and why each is as it is."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 	Help     helpFlag    `short:"h" help:"Print this help."`
@@ -113,7 +115,7 @@ func explain(err error, args []string) error {
 	msg := err.Error()
 	command := ""
 	if n := parse.Context.Selected(); n != nil {
-		command = n.Name + " "
+		command = path(n) + " "
 	}
 	switch {
 	case strings.Contains(msg, "did you mean"):
@@ -124,6 +126,10 @@ func explain(err error, args []string) error {
 		return usagef("%q is no command: larder --help lists what there is", args[0])
 	case strings.Contains(msg, `"<origin>"`):
 		return usagef("serve needs an origin: name a web server, as in larder serve http://127.0.0.1:8080, or a folder, as in larder serve .")
+	case strings.Contains(msg, `"<dir>"`):
+		return usagef("check disk needs a folder: the one that serve --disk was given, as in larder check disk /var/cache/larder")
+	case command != "" && strings.HasPrefix(msg, "expected "):
+		return usagef("%sneeds more: larder %s--help says what", command, command)
 	case strings.HasPrefix(msg, "unexpected argument"):
 		return usagef("%s: leave it out; larder %s--help says what goes there", msg, command)
 	case strings.Contains(msg, ": expected "):

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -32,14 +33,16 @@ type explainer interface {
 func writeHelp(w io.Writer, n *kong.Node) {
 	if n.Type == kong.ApplicationNode {
 		fmt.Fprint(w, appHelp)
+	} else {
+		fmt.Fprintf(w, "larder %s\n\n%s\n", usage(n), n.Help)
+	}
+	if len(n.Children) > 0 {
 		fmt.Fprintln(w, "\nCommands:")
 		var rows [][2]string
-		for _, c := range n.Children {
+		for _, c := range n.Leaves(true) {
 			rows = append(rows, [2]string{usage(c), c.Help})
 		}
 		table(w, rows)
-	} else {
-		fmt.Fprintf(w, "larder %s\n\n%s\n", usage(n), n.Help)
 	}
 	about, _ := n.Target.Addr().Interface().(explainer)
 	if about != nil {
@@ -47,9 +50,9 @@ func writeHelp(w io.Writer, n *kong.Node) {
 		table(w, about.examples())
 	}
 	var rows [][2]string
-	flags := n.Flags
-	if n.Type != kong.ApplicationNode {
-		flags = append(flags[:len(flags):len(flags)], n.Parent.Flags...)
+	flags := slices.Clone(n.Flags)
+	for p := n.Parent; p != nil; p = p.Parent {
+		flags = append(flags, p.Flags...)
 	}
 	for _, f := range flags {
 		if f.Name == "version" && n.Type != kong.ApplicationNode {
@@ -68,8 +71,16 @@ func writeHelp(w io.Writer, n *kong.Node) {
 	}
 }
 
+// path is a command as it is typed.
+func path(n *kong.Node) string {
+	if n.Parent == nil || n.Parent.Type == kong.ApplicationNode {
+		return n.Name
+	}
+	return path(n.Parent) + " " + n.Name
+}
+
 func usage(n *kong.Node) string {
-	s := n.Name
+	s := path(n)
 	for _, p := range n.Positional {
 		s += " " + strings.ToUpper(p.Name)
 	}

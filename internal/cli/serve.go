@@ -24,13 +24,14 @@ import (
 type serve struct {
 	Origin string `arg:"" name:"origin" help:"A URL such as http://127.0.0.1:8080, or a folder."`
 
-	Listen  string   `placeholder:"ADDR" default:"127.0.0.1:8000" help:"Listen at host:port (127.0.0.1:8000). Port 0 is any free one,\n:8000 means all addresses of this machine."`
-	Memory  size     `placeholder:"SIZE" default:"256MiB" help:"Keep at most so much (256MiB). The process needs up to 64MiB more."`
-	Host    string   `placeholder:"NAME" help:"Ask the origin for this host, not for the one that the client\nasked for. Most https origins want their own name here."`
-	Set     []string `placeholder:"SWITCH=VALUE" sep:"none" help:"Turn a policy switch; may be repeated. larder switches lists them."`
-	Log     string   `placeholder:"FORM" default:"auto" help:"Access log on stdout: text, json, off, or auto (text on a\nterminal, json elsewhere), which is the default."`
-	Explain bool     `help:"Say in Cache-Status which key was used and why. For debugging:\nclients learn how the site is built."`
-	Drain   span     `placeholder:"TIME" default:"10s" help:"At SIGTERM, let running requests go on for so long (10s)."`
+	Listen  string      `placeholder:"ADDR" default:"127.0.0.1:8000" help:"Listen at host:port (127.0.0.1:8000). Port 0 is any free one,\n:8000 means all addresses of this machine."`
+	Memory  size        `placeholder:"SIZE" default:"256MiB" help:"Keep at most so much (256MiB). The process needs up to 64MiB more."`
+	Disk    []diskPlace `placeholder:"DIR:SIZE" sep:"none" help:"Keep more in this folder, also over restarts: at most so much.\nMay be repeated, once for each disk. Takes 24 octets of memory\nfor each response on disk, beside --memory."`
+	Host    string      `placeholder:"NAME" help:"Ask the origin for this host, not for the one that the client\nasked for. Most https origins want their own name here."`
+	Set     []string    `placeholder:"SWITCH=VALUE" sep:"none" help:"Turn a policy switch; may be repeated. larder switches lists them."`
+	Log     string      `placeholder:"FORM" default:"auto" help:"Access log on stdout: text, json, off, or auto (text on a\nterminal, json elsewhere), which is the default."`
+	Explain bool        `help:"Say in Cache-Status which key was used and why. For debugging:\nclients learn how the site is built."`
+	Drain   span        `placeholder:"TIME" default:"10s" help:"At SIGTERM, let running requests go on for so long (10s)."`
 }
 
 func (*serve) examples() [][2]string {
@@ -39,6 +40,7 @@ func (*serve) examples() [][2]string {
 		{"larder serve https://example.org --host example.org", "before one elsewhere"},
 		{"larder serve .", "before the files in this folder"},
 		{"larder serve . --set soft-ttl=10s --memory 1GiB", "with other choices"},
+		{"larder serve http://127.0.0.1:8080 --disk /var/cache/larder:100GiB", "keep what memory has no room for"},
 	}
 }
 
@@ -110,7 +112,7 @@ func (s *serve) options(std *streams) (*daemon.Options, error) {
 		}
 	}
 	o := &daemon.Options{
-		Origin: s.Origin, Host: s.Host, Listen: s.Listen, Memory: int64(s.Memory), Drain: time.Duration(s.Drain),
+		Origin: s.Origin, Host: s.Host, Listen: s.Listen, Memory: int64(s.Memory), Disks: places(s.Disk), Drain: time.Duration(s.Drain),
 		Engine: c, Notes: slog.New(notes{std.err}),
 	}
 	mode := s.Log
@@ -144,7 +146,7 @@ func (s *serve) greet(w io.Writer, url string) {
 	if !daemon.IsURL(what) {
 		what, but = "the folder "+what, fmt.Sprintf("for %v", daemon.FolderMaxAge)
 	}
-	fmt.Fprintf(w, "larder %s serves %s at %s (memory %v)\n", release, what, url, s.Memory)
+	fmt.Fprintf(w, "larder %s serves %s at %s (memory %v%s)\n", release, what, url, s.Memory, disksOf(s.Disk))
 	fmt.Fprintf(w, "try: curl -i %s/   twice: the second answer says Cache-Status: larder; hit, %s\n", url, but)
 }
 
@@ -154,8 +156,11 @@ func (s *serve) explain(err error) error {
 	if !errors.As(err, &e) {
 		return err
 	}
-	if e.Option == "Listen" {
+	switch e.Option {
+	case "Listen":
 		return s.explainListen(e.Err)
+	case "Disks":
+		return explainDisk(e.Err)
 	}
 	if _, port, perr := net.SplitHostPort(s.Origin); perr == nil && port != "" && errors.Is(err, fs.ErrNotExist) {
 		return usagef("%q is neither a URL nor a folder: for a web server write http://%s", s.Origin, s.Origin)

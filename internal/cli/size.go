@@ -58,17 +58,18 @@ func parseSize(text string) (int64, error) {
 			return int64(n) * u.octets, nil
 		}
 	}
-	return 0, fmt.Errorf("%q is no size: write a whole number and a unit, such as 256MiB or 1GiB", text)
+	return 0, fmt.Errorf("%q is no size: write a whole number and a unit (KiB, MiB, GiB, TiB; kB, MB, GB, TB), such as 256MiB or 1GiB", text)
 }
 
-// String writes a size in the largest unit that divides it.
+// String writes a size as a whole number of the unit that makes it shortest.
 func (s size) String() string {
-	for _, u := range []int{3, 2, 1, 0} {
-		if o := units[u].octets; int64(s) >= o && int64(s)%o == 0 {
-			return strconv.FormatInt(int64(s)/o, 10) + units[u].name
+	best, name := int64(s), "B"
+	for _, u := range units {
+		if q := int64(s) / u.octets; u.octets > 1 && q > 0 && int64(s)%u.octets == 0 && q < best {
+			best, name = q, u.name
 		}
 	}
-	return strconv.FormatInt(int64(s), 10) + "B"
+	return strconv.FormatInt(best, 10) + name
 }
 
 // A span is a time that has passed, written as 10s or 1m30s.

@@ -8,12 +8,9 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
-	"math"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -24,28 +21,15 @@ import (
 	"github.com/larderhq/larder/internal/local"
 	"github.com/larderhq/larder/internal/observe"
 	"github.com/larderhq/larder/internal/origin"
-	"github.com/larderhq/larder/store/memory"
+	"github.com/larderhq/larder/store"
 )
 
 // FolderMaxAge is how long an answer from a folder is used without a look at
 // the folder.
 const FolderMaxAge = 5 * time.Second
 
-const (
-	// beyond is what the process may take on top of Memory before the collector
-	// works harder: stacks, buffers, garbage. The code itself comes on top; at
-	// 256 MiB the whole has been measured to stay 10 MiB below Memory + 64 MiB.
-	beyond = 48 << 20
-
-	// spared is the part of Memory that the store leaves free: one in so many.
-	// The collector's own tables take about 2.5 in a hundred of what is kept,
-	// and without any garbage it has to run all the time: with a full cache of
-	// 1 GiB that took a third of a processor.
-	spared = 24
-
-	// logPatience is how long the log may take to be written out at the end.
-	logPatience = 2 * time.Second
-)
+// logPatience is how long the log may take to be written out at the end.
+const logPatience = 2 * time.Second
 
 // Options are what a Daemon is made of.
 type Options struct {
@@ -59,9 +43,12 @@ type Options struct {
 	// Listen is the address to listen at, host:port. Port 0 is any free one.
 	Listen string
 
-	// Memory is the most that is kept, in octets, a little less in fact. The
-	// process takes up to 64 MiB more.
+	// Memory is the most that is kept in memory, in octets. The process takes
+	// up to 64 MiB more, and 24 octets for each entry on disk.
 	Memory int64
+
+	// Disks are where more is kept, also over restarts. None: nowhere.
+	Disks []Disk
 
 	// Drain is how long running requests may take to end when the Daemon
 	// stops.
@@ -87,7 +74,7 @@ type Daemon struct {
 	listener net.Listener
 	server   *front.Server
 	engine   *engine.Engine
-	store    *memory.Store
+	store    store.Store
 	leave    func() error // the origin
 }
 
@@ -116,8 +103,12 @@ func New(o Options) (*Daemon, error) {
 		return nil, &Error{Option: "Listen", Err: err}
 	}
 	d := &Daemon{opt: o, listener: l, leave: leave}
-	d.store = memory.New(memory.Options{Budget: o.Memory - o.Memory/spared})
 	c := o.Engine
+	if d.store, c.Terms.Secret, err = openStore(&o); err != nil {
+		_ = l.Close()
+		_ = leave()
+		return nil, err
+	}
 	c.Store, c.Forward, c.Pseudonym = d.store, forward, pseudonym()
 	if o.Log != nil {
 		c.Sink = o.Log
@@ -194,7 +185,7 @@ func (d *Daemon) URL() string {
 // Run answers requests until ctx ends, then drains and lets go of everything.
 // The error is nil if that went well, also if requests had to be cut off.
 func (d *Daemon) Run(ctx context.Context) error {
-	limitMemory(d.opt.Memory)
+	calmCollector()
 	var serving sync.WaitGroup
 	failed := make(chan error, 1)
 	serving.Go(func() {
@@ -233,12 +224,4 @@ func (d *Daemon) closeLog() error {
 		d.opt.Notes.Warn(fmt.Sprintf("%d lines of the access log were lost: they could not be written as fast as they came, or not at all", n))
 	}
 	return nil // a log that cannot be written is no reason to fail
-}
-
-// limitMemory has the collector keep the process near its budget: left alone,
-// it would let the heap grow to twice of what is kept.
-func limitMemory(budget int64) {
-	if os.Getenv("GOMEMLIMIT") == "" && budget < math.MaxInt64-beyond {
-		debug.SetMemoryLimit(budget + beyond)
-	}
 }

@@ -5,23 +5,27 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"runtime/debug"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
 	"github.com/larderhq/larder/internal/observe"
+	"github.com/larderhq/larder/internal/vfs"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // A Daemon serves until it is told to stop, and leaves nothing behind.
 func TestRun(t *testing.T) {
-	defer debug.SetMemoryLimit(debug.SetMemoryLimit(-1))
+	defer debug.SetGCPercent(debug.SetGCPercent(100))
 	var log, notes bytes.Buffer
 	d, err := New(Options{
 		Origin: t.TempDir(), Listen: "127.0.0.1:0", Memory: 1 << 20, Drain: time.Minute,
@@ -70,7 +74,7 @@ func TestRun(t *testing.T) {
 
 // A listener that fails ends Run, which tells of it.
 func TestListenerFails(t *testing.T) {
-	defer debug.SetMemoryLimit(debug.SetMemoryLimit(-1))
+	defer debug.SetGCPercent(debug.SetGCPercent(100))
 	d, err := New(Options{Origin: "http://127.0.0.1:1", Listen: "127.0.0.1:0", Memory: 1 << 20, Notes: slog.Default()})
 	if err != nil {
 		t.Fatal(err)
@@ -81,17 +85,50 @@ func TestListenerFails(t *testing.T) {
 	}
 }
 
-func TestMemoryLimit(t *testing.T) {
-	defer debug.SetMemoryLimit(debug.SetMemoryLimit(-1))
-	t.Setenv("GOMEMLIMIT", "")
-	limitMemory(100 << 20)
-	if got := debug.SetMemoryLimit(-1); got != 100<<20+beyond {
-		t.Errorf("the limit is %d", got)
+func TestCollector(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(100))
+	t.Setenv("GOGC", "200")
+	calmCollector()
+	if got := debug.SetGCPercent(100); got != 100 {
+		t.Errorf("GOGC is set, and yet the collector runs at %d", got)
 	}
-	t.Setenv("GOMEMLIMIT", "1GiB")
-	limitMemory(200 << 20)
-	if got := debug.SetMemoryLimit(-1); got != 100<<20+beyond {
-		t.Errorf("GOMEMLIMIT is set, and yet the limit was set to %d", got)
+	t.Setenv("GOGC", "")
+	calmCollector()
+	if got := debug.SetGCPercent(100); got != collectAt {
+		t.Errorf("the collector runs at %d", got)
+	}
+}
+
+// What a disk keeps is found under the same secret after a restart. One that
+// cannot be read is an error, not another secret.
+func TestLasting(t *testing.T) {
+	fs := vfs.NewMem(0)
+	secret, err := lasting(fs)
+	if err != nil || len(secret) != secretOctets || bytes.Equal(secret, make([]byte, secretOctets)) {
+		t.Fatalf("%x, %v", secret, err)
+	}
+	fs = fs.Crash(rand.New(rand.NewPCG(1, 1)), vfs.UnsyncedLost)
+	if again, err := lasting(fs); err != nil || !bytes.Equal(again, secret) {
+		t.Errorf("%x after a crash, %v, want %x", again, err, secret)
+	}
+	fails := &vfs.Faulty{FS: fs, Hook: func(op vfs.Op) vfs.Fault {
+		if op.Kind == vfs.OpReadAt {
+			return vfs.Fail(syscall.EIO)
+		}
+		return vfs.Fault{}
+	}}
+	if _, err := lasting(fails); !errors.Is(err, syscall.EIO) {
+		t.Errorf("a disk that cannot be read: %v", err)
+	}
+	f, err := fs.Open(secretName, os.O_RDWR)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Truncate(5), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := lasting(fs); err != nil || len(again) != secretOctets || bytes.Equal(again, secret) {
+		t.Errorf("%x after it was cut short, %v", again, err)
 	}
 }
 

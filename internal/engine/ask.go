@@ -104,10 +104,11 @@ func (x *exchange) overtaken() bool {
 
 // unchanged tells whether k is what the store has, as far as the store can tell.
 func (x *exchange) unchanged(k *kept) bool {
-	entries, err := x.e.Store.Lookup(x.r.Context(), x.key)
-	for i := range entries {
-		if entries[i].ID == k.entry.ID {
-			return entries[i].Rev == k.entry.Rev
+	var err error
+	x.entries, err = x.e.Store.Lookup(x.r.Context(), x.key, x.entries[:0])
+	for _, entry := range x.entries {
+		if entry.ID == k.entry.ID {
+			return entry.Rev == k.entry.Rev
 		}
 	}
 	return err != nil

@@ -253,7 +253,7 @@ func TestCOL03_VariantsOfVariantsEndToo(t *testing.T) {
 }
 
 func TestCOL03_UncacheableIsRemembered(t *testing.T) {
-	large := strings.Repeat("x", 3<<20)
+	large := strings.Repeat("x", 5<<20)
 	for name, reply := range map[string]sim.Reply{
 		"no-store":                 {Header: []string{"Cache-Control: no-store"}},
 		"private":                  {Header: []string{"Cache-Control: private, max-age=60"}},
@@ -1067,7 +1067,7 @@ func TestSTO23_RangesOfABodyThatOutgrowsTheStore(t *testing.T) {
 		other.Wait()
 		first.Want(200, whole)
 		target := canon.Target{Scheme: "http", Host: sim.Host, Path: "/a"}
-		if entries, err := s.Lookup(t.Context(), target.AppendKey(nil, "")); err != nil || len(entries) > 0 {
+		if entries, err := s.Lookup(t.Context(), target.AppendKey(nil, ""), nil); err != nil || len(entries) > 0 {
 			t.Errorf("%d entries, %v: it has not outgrown the store", len(entries), err)
 		}
 		for r, a := range ranges {
@@ -1096,8 +1096,8 @@ type pausing struct {
 	pause atomic.Pointer[chan struct{}]
 }
 
-func (p *pausing) Lookup(ctx context.Context, key store.Key) ([]store.Entry, error) {
-	entries, err := p.Store.Lookup(ctx, key)
+func (p *pausing) Lookup(ctx context.Context, key store.Key, into []store.Entry) ([]store.Entry, error) {
+	entries, err := p.Store.Lookup(ctx, key, into)
 	if c := p.pause.Swap(nil); c != nil {
 		<-*c
 	}

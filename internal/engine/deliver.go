@@ -54,7 +54,7 @@ func (x *exchange) unsatisfiable(size int64) {
 func (x *exchange) openParts(k *kept, spans []span) ([]io.ReadCloser, error) {
 	bodies := make([]io.ReadCloser, 0, len(spans))
 	for _, s := range spans {
-		body, err := x.e.Store.Open(x.r.Context(), k.entry.ID, s.First, s.Last-s.First+1)
+		body, err := x.e.Store.Open(x.r.Context(), x.key, k.entry.ID, s.First, s.Last-s.First+1)
 		if err != nil {
 			return bodies, err
 		}
@@ -86,7 +86,7 @@ func (x *exchange) multipart(k *kept, spans []span, bodies []io.ReadCloser) {
 		if _, err := io.WriteString(x.w, heads[i]); err != nil {
 			x.abort(err)
 		}
-		x.copyKept(bodies[i], s.Last-s.First+1)
+		x.copyKept(k, bodies[i], s.First, s.Last-s.First+1)
 	}
 	_, _ = io.WriteString(x.w, end) // all that was asked for has been sent
 }

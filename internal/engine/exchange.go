@@ -28,8 +28,9 @@ type exchange struct {
 	event        observe.Event
 	counted      countedWriter
 
-	// candidates are what is stored under the key; whole and part point at
-	// those to use, or are nil.
+	// entries are what is stored under the key, and candidates those that
+	// could be read; whole and part point at the ones to use, or are nil.
+	entries    []store.Entry
 	candidates []*rules.Stored
 	kept       []*kept
 	whole      *kept
@@ -51,7 +52,7 @@ type exchange struct {
 }
 
 func (x *exchange) begin(e *Engine, w http.ResponseWriter, r *http.Request) {
-	*x = exchange{e: e, w: w, r: r, key: x.key[:0], candidates: x.candidates[:0], kept: x.kept[:0]}
+	*x = exchange{e: e, w: w, r: r, key: x.key[:0], entries: x.entries[:0], candidates: x.candidates[:0], kept: x.kept[:0]}
 	x.steady, x.wall = e.Clock()
 	x.came = x.steady
 	x.event = observe.Event{
@@ -69,7 +70,7 @@ func (x *exchange) end() {
 	e := x.e
 	clear(x.candidates)
 	clear(x.kept)
-	*x = exchange{key: x.key, candidates: x.candidates[:0], kept: x.kept[:0]}
+	*x = exchange{key: x.key, entries: x.entries[:0], candidates: x.candidates[:0], kept: x.kept[:0]}
 	e.exchanges.Put(x)
 }
 
@@ -166,12 +167,17 @@ func (x *exchange) uncached() {
 func (x *exchange) lookup() {
 	x.candidates, x.kept = x.candidates[:0], x.kept[:0]
 	x.whole, x.part = nil, nil
-	entries, err := x.e.Store.Lookup(x.r.Context(), x.key)
+	var err error
+	x.entries, err = x.e.Store.Lookup(x.r.Context(), x.key, x.entries[:0])
 	if err != nil {
 		x.event.Fault = err
 	}
-	for i := range entries {
-		if k := x.e.heads.decode(&entries[i], x.e); k != nil {
+	for _, entry := range x.entries {
+		k, err := x.e.heads.decode(x.r.Context(), x.key, entry, x.e)
+		if err != nil {
+			x.event.Fault = err
+		}
+		if k != nil {
 			x.candidates = append(x.candidates, k.Stored)
 			x.kept = append(x.kept, k)
 		}
@@ -269,7 +275,7 @@ func (x *exchange) deliverKept(k *kept, reply []replyField, age int64) bool {
 	if notModified || x.r.Method == http.MethodHead || len(spans) > 1 {
 		n = 0
 	}
-	body, err := x.e.Store.Open(x.r.Context(), k.entry.ID, off, n)
+	body, err := x.e.Store.Open(x.r.Context(), x.key, k.entry.ID, off, n)
 	if err != nil {
 		return x.lost(err)
 	}
@@ -319,11 +325,11 @@ func (x *exchange) deliverKept(k *kept, reply []replyField, age int64) bool {
 		h["Content-Range"] = []string{contentRange(spans[0], x.total(k))}
 		h["Content-Length"] = []string{strconv.FormatInt(n, 10)}
 		x.respond(status)
-		x.copyKept(body, n)
+		x.copyKept(k, body, spans[0].First, n)
 	default:
 		x.respond(status)
 		if x.r.Method != http.MethodHead && bodyAllowed(status) {
-			x.copyKept(body, k.entry.Size)
+			x.copyKept(k, body, k.Part.First, k.entry.Size)
 		}
 	}
 	return true
@@ -380,19 +386,22 @@ func (x *exchange) respond(status int) {
 	x.w.WriteHeader(status)
 }
 
-// copyKept sends size octets of a stored body. A store that loses them midway
-// breaks the transfer.
-func (x *exchange) copyKept(body io.Reader, size int64) {
+// copyKept sends size octets of the stored body of k, the first of which has
+// the offset off in the representation. What the store loses midway comes from
+// the origin, if that can be done without a doubt; otherwise the transfer
+// breaks.
+func (x *exchange) copyKept(k *kept, body io.Reader, off, size int64) {
 	x.counted = countedWriter{w: x.w}
-	var n int64
 	var err error
 	if to, ok := body.(io.WriterTo); ok {
-		n, err = to.WriteTo(&x.counted)
+		_, err = to.WriteTo(&x.counted)
 	} else {
-		n, err = copyBuffered(&x.counted, body)
+		_, err = copyBuffered(&x.counted, body)
 	}
-	x.event.Sent += x.counted.n
-	if err != nil || n != size {
+	if sent := x.counted.n; x.counted.err == nil && sent < size {
+		err = x.mend(k, off+sent, size-sent, err)
+	}
+	if x.event.Sent += x.counted.n; x.counted.n != size {
 		x.abort(err)
 	}
 }
@@ -407,12 +416,14 @@ func (x *exchange) abort(err error) {
 
 // countedWriter counts what the client took.
 type countedWriter struct {
-	w io.Writer
-	n int64
+	w   io.Writer
+	n   int64
+	err error // the client's, not the store's
 }
 
 func (c *countedWriter) Write(p []byte) (int, error) {
 	n, err := c.w.Write(p)
 	c.n += int64(n)
+	c.err = err
 	return n, err
 }

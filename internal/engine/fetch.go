@@ -334,7 +334,7 @@ func (e *Engine) freshen(ctx context.Context, j *job, a *arrival) *landing {
 	switch {
 	case updated.Ended(&e.Terms):
 		l.why = "validated for the last time (RFC 9111 3.2)"
-		l.last = func() { _ = e.Store.Remove(context.WithoutCancel(ctx), old.entry.ID) }
+		l.last = func() { _ = e.Store.Remove(context.WithoutCancel(ctx), j.key, old.entry.ID) }
 		e.remember(j, false)
 		return l
 	case !rules.Storable(&j.req, updated, nil, &e.Terms).Store:
@@ -344,7 +344,7 @@ func (e *Engine) freshen(ctx context.Context, j *job, a *arrival) *landing {
 	l.common = e.prepare(old.entry, common)
 	j.f.Commit(func() {
 		// ErrGone: whoever delivers will notice, and fetch.
-		_ = e.Store.Amend(ctx, old.entry.ID, message.Encode(common))
+		_ = e.Store.Amend(ctx, j.key, old.entry.ID, e.head(common))
 	})
 	return l
 }
@@ -388,7 +388,7 @@ func (e *Engine) keep(ctx context.Context, j *job, a *arrival) (*landing, func()
 func (e *Engine) supersede(ctx context.Context, j *job, status int) {
 	for _, k := range []*kept{j.validating, j.replacing, j.prefix} {
 		if k != nil && rules.EndsEntry(status) {
-			_ = e.Store.Remove(ctx, k.entry.ID)
+			_ = e.Store.Remove(ctx, j.key, k.entry.ID)
 		}
 	}
 }
@@ -399,13 +399,13 @@ func (e *Engine) supersede(ctx context.Context, j *job, status int) {
 func (e *Engine) question(ctx context.Context, j *job) {
 	steady, _ := e.Clock()
 	if k := j.stored; k != nil && k.Age(steady) < k.Lifetime {
-		j.f.Commit(func() { _ = e.Store.Amend(ctx, k.entry.ID, message.Encode(rules.Doubt(k.Stored))) })
+		j.f.Commit(func() { _ = e.Store.Amend(ctx, j.key, k.entry.ID, e.head(rules.Doubt(k.Stored))) })
 	}
 }
 
 // spool begins an entry for res and returns what carries the body into it.
 func (e *Engine) spool(ctx context.Context, j *job, l *landing, res *rules.Stored, body io.ReadCloser, size int64) (fill func(), err error) {
-	w, err := e.Store.Create(ctx, j.key, message.Encode(rules.Kept(res, &e.Terms)), size)
+	w, err := e.Store.Create(ctx, j.key, e.head(rules.Kept(res, &e.Terms)), size)
 	if err != nil {
 		return nil, err
 	}

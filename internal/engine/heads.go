@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -17,7 +19,7 @@ const (
 	headLimit = 64 << 10
 	// headBudget is what the slots may hold together, as weighed by weigh.
 	// Decoded, that takes about twice as much.
-	headBudget = 16 << 20
+	headBudget = 8 << 20
 	// lineWeight is what a field line is counted for beside its octets, so
 	// that many short ones do not pass for little.
 	lineWeight = 64
@@ -62,22 +64,31 @@ type rendered struct {
 	statusLines []string
 }
 
-// decode returns entry with its head decoded, or nil if the head is not ours.
-func (h *heads) decode(entry *store.Entry, e *Engine) *kept {
+// decode returns the entry under key with its head decoded, or nil if it has
+// gone, or has another head by now, or one that is not ours. An error is the
+// store's.
+func (h *heads) decode(ctx context.Context, key []byte, entry store.Entry, e *Engine) (*kept, error) {
 	slot := &h.slots[uint64(entry.ID)%headSlots]
 	if k := slot.Load(); k != nil && k.entry.ID == entry.ID && k.entry.Rev == entry.Rev {
-		return k
+		return k, nil
 	}
-	stored, err := message.Decode(entry.Head, &e.Terms)
+	head, err := e.Store.Head(ctx, key, entry.ID, entry.Rev)
+	switch {
+	case errors.Is(err, store.ErrGone):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	stored, err := message.Decode(head, &e.Terms)
 	if err != nil {
-		return nil
+		return nil, nil
 	}
-	k := e.prepare(*entry, stored)
-	if len(entry.Head) <= headLimit {
-		k.weight = weigh(entry.Head, stored)
+	k := e.prepare(entry, stored)
+	if len(head) <= headLimit {
+		k.weight = weigh(head, stored)
 		h.remember(slot, k)
 	}
-	return k
+	return k, nil
 }
 
 // weigh is the room that a decoded head takes, in octets and roughly half.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"strconv"
 	"strings"
 	"sync"
@@ -12,9 +13,30 @@ import (
 	"github.com/larderhq/larder/store"
 )
 
-// withHeads are n entries, the IDs from first on, whose heads have that many
-// lines of so many octets.
-func withHeads(first store.ID, n, lines, octets int) []store.Entry {
+// A shelf is a store of heads, for an engine that does nothing but decode them.
+type shelf struct {
+	store.Store
+	mu    sync.Mutex
+	heads map[store.ID][]byte
+}
+
+func newShelf() (*shelf, *Engine) {
+	s := &shelf{heads: make(map[store.ID][]byte)}
+	return s, &Engine{Config: Config{Store: s}}
+}
+
+// Head gives out the same octets whatever the revision.
+func (s *shelf) Head(_ context.Context, _ store.Key, id store.ID, _ uint32) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.heads[id], nil
+}
+
+// put adds n entries, the IDs from first on, whose heads have that many lines
+// of so many octets.
+func (s *shelf) put(first store.ID, n, lines, octets int) []store.Entry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	header := rules.Header{"Cache-Control": {"max-age=3600"}}
 	for range lines {
 		header["X-Line"] = append(header["X-Line"], strings.Repeat("x", octets))
@@ -23,7 +45,8 @@ func withHeads(first store.ID, n, lines, octets int) []store.Entry {
 	for i := range entries {
 		header["Etag"] = []string{strconv.Quote(strconv.Itoa(i))}
 		head := message.Encode(&rules.Stored{Status: 200, Header: header, Received: time.Unix(0, 0)})
-		entries[i] = store.Entry{ID: first + store.ID(i), Head: head}
+		entries[i] = store.Entry{ID: first + store.ID(i)}
+		s.heads[entries[i].ID] = head
 	}
 	return entries
 }
@@ -33,9 +56,9 @@ func (h *heads) remembered(t *testing.T, e *Engine, entries []store.Entry) (n in
 	t.Helper()
 	for i := range entries {
 		before := h.slots[uint64(entries[i].ID)%headSlots].Load()
-		k := h.decode(&entries[i], e)
-		if k == nil || k.entry.ID != entries[i].ID {
-			t.Fatalf("entry %d is %v", entries[i].ID, k)
+		k, err := h.decode(t.Context(), nil, entries[i], e)
+		if err != nil || k == nil || k.entry.ID != entries[i].ID {
+			t.Fatalf("entry %d is %v, %v", entries[i].ID, k, err)
 		}
 		if k == before {
 			n++
@@ -62,8 +85,8 @@ func (h *heads) wantBudget(t *testing.T) {
 func TestLongHeadsWereDecodedAtEveryHit(t *testing.T) {
 	for _, octets := range []int{100, 2100, 8000, 30000, 64000} {
 		var h heads
-		e := &Engine{}
-		variants := withHeads(1, store.MaxVariants, 1, octets)
+		s, e := newShelf()
+		variants := s.put(1, store.MaxVariants, 1, octets)
 		h.remembered(t, e, variants)
 		if n := h.remembered(t, e, variants); n != len(variants) {
 			t.Errorf("heads of %d octets: %d of %d remembered", octets, n, len(variants))
@@ -80,8 +103,8 @@ func TestHeadsStayWithinTheirBudget(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var h heads
-			e := &Engine{}
-			entries := withHeads(1, headSlots+100, c.lines, c.octets)
+			s, e := newShelf()
+			entries := s.put(1, headSlots+100, c.lines, c.octets)
 			h.remembered(t, e, entries)
 			h.wantBudget(t)
 			// It is not just empty, and what came last is there.
@@ -94,7 +117,7 @@ func TestHeadsStayWithinTheirBudget(t *testing.T) {
 				t.Errorf("only %d held", held)
 			}
 			// Nor does what is there keep others out.
-			others := withHeads(1<<20, store.MaxVariants, 1, 100)
+			others := s.put(1<<20, store.MaxVariants, 1, 100)
 			h.remembered(t, e, others)
 			if n := h.remembered(t, e, others); n != len(others) {
 				t.Errorf("%d of %d others remembered", n, len(others))
@@ -104,8 +127,8 @@ func TestHeadsStayWithinTheirBudget(t *testing.T) {
 	}
 	t.Run("too long", func(t *testing.T) {
 		var h heads
-		e := &Engine{}
-		entries := withHeads(1, 1, 1, headLimit)
+		s, e := newShelf()
+		entries := s.put(1, 1, 1, headLimit)
 		h.remembered(t, e, entries)
 		if n := h.remembered(t, e, entries); n != 0 || h.held.Load() != 0 {
 			t.Errorf("%d remembered, %d octets held", n, h.held.Load())
@@ -113,8 +136,8 @@ func TestHeadsStayWithinTheirBudget(t *testing.T) {
 	})
 	t.Run("another revision", func(t *testing.T) {
 		var h heads
-		e := &Engine{}
-		entries := withHeads(1, 1, 1, 9000)
+		s, e := newShelf()
+		entries := s.put(1, 1, 1, 9000)
 		for rev := range 3 {
 			entries[0].Rev = uint32(rev)
 			if n := h.remembered(t, e, entries); n != 0 {
@@ -127,16 +150,16 @@ func TestHeadsStayWithinTheirBudget(t *testing.T) {
 
 func TestHeadsOfManyGoroutinesStayOnTheBooks(t *testing.T) {
 	var h heads
-	e := &Engine{}
+	s, e := newShelf()
 	var all sync.WaitGroup
 	for i := range 4 {
 		// Two at a time have the same entries; all share the slots.
-		entries := withHeads(store.ID(1+i/2*headSlots), 600, 1, 40000+i/2)
+		entries := s.put(store.ID(1+i/2*headSlots), 600, 1, 40000+i/2)
 		all.Go(func() {
 			for range 2 {
 				for i := range entries {
-					if k := h.decode(&entries[i], e); k == nil || k.entry.ID != entries[i].ID {
-						t.Errorf("entry %d is %v", entries[i].ID, k)
+					if k, err := h.decode(t.Context(), nil, entries[i], e); err != nil || k == nil || k.entry.ID != entries[i].ID {
+						t.Errorf("entry %d is %v, %v", entries[i].ID, k, err)
 					}
 				}
 			}

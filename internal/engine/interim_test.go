@@ -106,11 +106,11 @@ type losing struct {
 	opens int
 }
 
-func (s *losing) Open(ctx context.Context, id store.ID, off, n int64) (io.ReadCloser, error) {
+func (s *losing) Open(ctx context.Context, key store.Key, id store.ID, off, n int64) (io.ReadCloser, error) {
 	if s.opens--; s.opens == 0 {
 		return nil, store.ErrGone
 	}
-	return s.Store.Open(ctx, id, off, n)
+	return s.Store.Open(ctx, key, id, off, n)
 }
 
 // Also where several ranges are to be sent and the entry goes between two.

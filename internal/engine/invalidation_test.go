@@ -420,7 +420,7 @@ type heldStore struct {
 	release chan struct{}
 }
 
-func (s *heldStore) Create(ctx context.Context, key store.Key, head []byte, size int64) (store.Writer, error) {
+func (s *heldStore) Create(ctx context.Context, key store.Key, head store.Head, size int64) (store.Writer, error) {
 	if s.nth.Add(-1) == 0 {
 		<-s.release
 	}

@@ -14,17 +14,26 @@ import (
 
 // entries decodes what is stored under key.
 func (e *Engine) entries(ctx context.Context, key []byte) []*kept {
-	found, err := e.Store.Lookup(ctx, key)
+	found, err := e.Store.Lookup(ctx, key, nil)
 	if err != nil {
 		return nil
 	}
 	out := make([]*kept, 0, len(found))
-	for i := range found {
-		if k := e.heads.decode(&found[i], e); k != nil {
+	for _, entry := range found {
+		if k, _ := e.heads.decode(ctx, key, entry, e); k != nil {
 			out = append(out, k)
 		}
 	}
 	return out
+}
+
+// head is what is kept of res beside its body.
+func (e *Engine) head(res *rules.Stored) store.Head {
+	h := store.Head{Octets: message.Encode(res)}
+	if until, ends := res.Until(&e.Terms); ends {
+		h.Until = max(until.Unix(), 1)
+	}
+	return h
 }
 
 // replaced are the entries whose place res takes: the one that was validated,
@@ -53,7 +62,7 @@ func (e *Engine) complete(ctx context.Context, j *job, a *arrival) (*landing, fu
 	res, _ := j.joined(a, &e.Terms)
 	size := j.prefix.entry.Size + a.stored.Part.Size()
 	l := &landing{status: a.StatusCode, why: "completed from the origin (RFC 9111 3.3)", res: res, length: size}
-	prefix, err := e.Store.Open(ctx, j.prefix.entry.ID, 0, -1)
+	prefix, err := e.Store.Open(ctx, j.key, j.prefix.entry.ID, 0, -1)
 	if err == nil {
 		whole := &joinedBody{Reader: io.MultiReader(prefix, a.Body), prefix: prefix, rest: a.Body}
 		if v := rules.Storable(&j.req, res, nil, &e.Terms); !v.Store {
@@ -109,7 +118,7 @@ func (e *Engine) joinParts(ctx context.Context, j *job, res *rules.Stored) {
 			// The tag has stood for two contents: none under it is to be trusted.
 			for _, p := range entries {
 				if !p.Part.IsZero() && rules.Joinable(p.Stored, newest.Stored) {
-					_ = e.Store.Remove(ctx, p.entry.ID)
+					_ = e.Store.Remove(ctx, j.key, p.entry.ID)
 				}
 			}
 			return
@@ -129,18 +138,18 @@ func (e *Engine) joinTwo(ctx context.Context, j *job, older, newer *kept, u rule
 	if b.Part.First < a.Part.First {
 		a, b = b, a
 	}
-	first, err := e.Store.Open(ctx, a.entry.ID, 0, -1)
+	first, err := e.Store.Open(ctx, j.key, a.entry.ID, 0, -1)
 	if err != nil {
 		return err
 	}
 	defer first.Close()
-	second, err := e.Store.Open(ctx, b.entry.ID, 0, -1)
+	second, err := e.Store.Open(ctx, j.key, b.entry.ID, 0, -1)
 	if err != nil {
 		return err
 	}
 	defer second.Close()
 	joined := rules.Join(older.Stored, newer.Stored, u, &e.Terms)
-	w, err := e.Store.Create(ctx, j.key, message.Encode(joined), u.Last-u.First+1)
+	w, err := e.Store.Create(ctx, j.key, e.head(joined), u.Last-u.First+1)
 	if err != nil {
 		return err
 	}
@@ -196,7 +205,7 @@ func (e *Engine) afterHead(ctx context.Context, j *job, a *arrival) {
 		}
 		effect, updated := rules.AfterHead(k.Stored, k.entry.Size, &j.req, a.stored, declaredLength(a), &e.Terms)
 		if effect != rules.HeadNothing {
-			j.f.Commit(func() { _ = e.Store.Amend(ctx, k.entry.ID, message.Encode(rules.Kept(updated, &e.Terms))) })
+			j.f.Commit(func() { _ = e.Store.Amend(ctx, j.key, k.entry.ID, e.head(rules.Kept(updated, &e.Terms))) })
 		}
 	}
 }

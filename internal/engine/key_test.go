@@ -109,15 +109,15 @@ func (s *spying) note(octets []byte) {
 	s.seen = append(append(s.seen, octets...), '\n')
 }
 
-func (s *spying) Create(ctx context.Context, key store.Key, head []byte, size int64) (store.Writer, error) {
+func (s *spying) Create(ctx context.Context, key store.Key, head store.Head, size int64) (store.Writer, error) {
 	s.note(key)
-	s.note(head)
+	s.note(head.Octets)
 	return s.Store.Create(ctx, key, head, size)
 }
 
-func (s *spying) Amend(ctx context.Context, id store.ID, head []byte) error {
-	s.note(head)
-	return s.Store.Amend(ctx, id, head)
+func (s *spying) Amend(ctx context.Context, key store.Key, id store.ID, head store.Head) error {
+	s.note(head.Octets)
+	return s.Store.Amend(ctx, key, id, head)
 }
 
 func TestKEY11_SecretsAreKeptAsHashesOnly(t *testing.T) {

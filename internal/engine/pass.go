@@ -153,9 +153,9 @@ func (x *exchange) deliverPosted(j *job, l *landing, fill func()) {
 func (e *Engine) invalidate(ctx context.Context, target *canon.Target, spare *flight.Flight[*landing]) {
 	key := target.AppendKey(nil, e.Site)
 	e.flights.Forget(key, spare)
-	found, _ := e.Store.Lookup(ctx, key) // a store that fails has nothing to serve
-	for i := range found {
-		_ = e.Store.Remove(ctx, found[i].ID)
+	found, _ := e.Store.Lookup(ctx, key, nil) // a store that fails has nothing to serve
+	for _, entry := range found {
+		_ = e.Store.Remove(ctx, key, entry.ID)
 	}
 }
 
@@ -166,8 +166,8 @@ func (e *Engine) doubt(ctx context.Context, target *canon.Target) {
 	key := target.AppendKey(nil, e.Site)
 	e.flights.Forget(key, nil)
 	for _, k := range e.entries(ctx, key) {
-		if err := e.Store.Amend(ctx, k.entry.ID, message.Encode(rules.Doubt(k.Stored))); err != nil {
-			_ = e.Store.Remove(ctx, k.entry.ID)
+		if err := e.Store.Amend(ctx, key, k.entry.ID, e.head(rules.Doubt(k.Stored))); err != nil {
+			_ = e.Store.Remove(ctx, key, k.entry.ID)
 		}
 	}
 }

@@ -19,7 +19,7 @@ func spooling(t *testing.T, limit int64, body func(t *testing.T, s *spool)) {
 	synctest.Test(t, func(t *testing.T) {
 		m := memory.New(memory.Options{Budget: 16 << 20, MaxObject: limit})
 		defer m.Close()
-		w, err := m.Create(t.Context(), store.Key("k"), []byte("head"), -1)
+		w, err := m.Create(t.Context(), store.Key("k"), store.Head{Octets: []byte("head")}, -1)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -767,21 +767,28 @@ func (b *brittle) fails() error {
 	return nil
 }
 
-func (b *brittle) Lookup(ctx context.Context, key store.Key) ([]store.Entry, error) {
+func (b *brittle) Lookup(ctx context.Context, key store.Key, into []store.Entry) ([]store.Entry, error) {
+	if err := b.fails(); err != nil {
+		return into, err
+	}
+	return b.Store.Lookup(ctx, key, into)
+}
+
+func (b *brittle) Head(ctx context.Context, key store.Key, id store.ID, rev uint32) ([]byte, error) {
 	if err := b.fails(); err != nil {
 		return nil, err
 	}
-	return b.Store.Lookup(ctx, key)
+	return b.Store.Head(ctx, key, id, rev)
 }
 
-func (b *brittle) Open(ctx context.Context, id store.ID, off, n int64) (io.ReadCloser, error) {
+func (b *brittle) Open(ctx context.Context, key store.Key, id store.ID, off, n int64) (io.ReadCloser, error) {
 	if err := b.fails(); err != nil {
 		return nil, err
 	}
-	return b.Store.Open(ctx, id, off, n)
+	return b.Store.Open(ctx, key, id, off, n)
 }
 
-func (b *brittle) Create(ctx context.Context, key store.Key, head []byte, size int64) (store.Writer, error) {
+func (b *brittle) Create(ctx context.Context, key store.Key, head store.Head, size int64) (store.Writer, error) {
 	if err := b.fails(); err != nil {
 		return nil, err
 	}
@@ -789,18 +796,18 @@ func (b *brittle) Create(ctx context.Context, key store.Key, head []byte, size i
 	return &brittleWriter{w, b}, err
 }
 
-func (b *brittle) Amend(ctx context.Context, id store.ID, head []byte) error {
+func (b *brittle) Amend(ctx context.Context, key store.Key, id store.ID, head store.Head) error {
 	if err := b.fails(); err != nil {
 		return err
 	}
-	return b.Store.Amend(ctx, id, head)
+	return b.Store.Amend(ctx, key, id, head)
 }
 
-func (b *brittle) Remove(ctx context.Context, id store.ID) error {
+func (b *brittle) Remove(ctx context.Context, key store.Key, id store.ID) error {
 	if err := b.fails(); err != nil {
 		return err
 	}
-	return b.Store.Remove(ctx, id)
+	return b.Store.Remove(ctx, key, id)
 }
 
 type brittleWriter struct {

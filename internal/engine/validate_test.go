@@ -21,7 +21,7 @@ const lastModified = "Fri, 31 Dec 1999 00:00:00 GMT"
 func wantKept(t *testing.T, w *sim.World, path string, n int) {
 	t.Helper()
 	target := canon.Target{Scheme: "http", Host: sim.Host, Path: path}
-	entries, err := w.Store.Lookup(context.Background(), target.AppendKey(nil, ""))
+	entries, err := w.Store.Lookup(context.Background(), target.AppendKey(nil, ""), nil)
 	if err != nil || len(entries) != n {
 		t.Fatalf("%d entries are stored for %s (%v), want %d", len(entries), path, err, n)
 	}

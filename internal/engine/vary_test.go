@@ -147,7 +147,7 @@ func TestVRY07_VariantsAreReplacedOneByOne(t *testing.T) {
 // variants are the entries under the key of /a.
 func variants(t *testing.T, w *sim.World) []store.Entry {
 	t.Helper()
-	entries, err := w.Store.Lookup(context.Background(), keyOf("/a"))
+	entries, err := w.Store.Lookup(context.Background(), keyOf("/a"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

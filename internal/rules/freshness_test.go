@@ -312,3 +312,33 @@ func ExampleStored_Age() {
 	fmt.Println(s.Age(arrival), s.Age(arrival.Add(3*time.Second)))
 	// Output: 34s 37s
 }
+
+// A store is told from when on a response is of no use by itself: after its
+// freshness, and after what may be served stale without asking.
+func TestUntil(t *testing.T) {
+	soft := &rules.Terms{SoftTTL: 20 * time.Second}
+	for _, c := range []struct {
+		name  string
+		terms *rules.Terms
+		lines []string
+		want  time.Duration // after arrival; negative: it never ends
+	}{
+		{"fresh", &rules.Terms{}, []string{"Cache-Control: max-age=60"}, time.Minute},
+		{"aged on the way", &rules.Terms{}, []string{"Cache-Control: max-age=60", "Age: 45"}, 15 * time.Second},
+		{"stale-while-revalidate", &rules.Terms{}, []string{"Cache-Control: max-age=60, stale-while-revalidate=30"}, 90 * time.Second},
+		{"soft-ttl", soft, []string{"Cache-Control: max-age=60"}, 80 * time.Second},
+		{"the longer of both", soft, []string{"Cache-Control: max-age=60, stale-while-revalidate=30"}, 90 * time.Second},
+		{"stale forbidden", soft, []string{"Cache-Control: max-age=60, must-revalidate, stale-while-revalidate=30"}, time.Minute},
+		{"never by itself", &rules.Terms{}, []string{"Cache-Control: no-cache", `ETag: "1"`}, -1},
+		{"never fresh", &rules.Terms{}, []string{"Cache-Control: max-age=0", `ETag: "1"`}, -1},
+		{"for ever", &rules.Terms{}, []string{"Cache-Control: max-age=99999999999"}, field.MaxDelta},
+	} {
+		until, ends := response(c.terms, 200, c.lines...).Until(c.terms)
+		switch {
+		case ends != (c.want >= 0):
+			t.Errorf("%s: ends is %t", c.name, ends)
+		case ends && until.Sub(arrival) != c.want:
+			t.Errorf("%s: until %v after arrival, want %v", c.name, until.Sub(arrival), c.want)
+		}
+	}
+}

@@ -197,3 +197,20 @@ func Shareable(req *Request, res *Stored, terms *Terms) bool {
 func (s *Stored) Lasts() bool {
 	return !s.Policy.NoCache && !s.Spent && s.Lifetime > s.InitialAge-s.Delay
 }
+
+// Until tells from when on s cannot be used without asking its origin, on the
+// steady clock: a store does well to let such responses go first. ends is false
+// if that is so from the beginning, and s is kept for the sake of its validator.
+func (s *Stored) Until(terms *Terms) (until time.Time, ends bool) {
+	if !s.Lasts() {
+		return time.Time{}, false
+	}
+	stale := time.Duration(0)
+	if !s.forbidsStale(terms) {
+		stale = terms.SoftTTL
+		if w := s.Policy.StaleWhileRevalidate; w.Present {
+			stale = max(stale, w.Value)
+		}
+	}
+	return s.Received.Add(sum(s.Lifetime, stale) - s.InitialAge), true
+}

@@ -16,7 +16,11 @@ import (
 
 // put commits body under key, in writes of piece octets, or says why not.
 func put(s *Store, key string, body []byte, declared int64, piece int) (store.Entry, error) {
-	w, err := s.Create(ctx, store.Key(key), []byte("head"), declared)
+	return putUntil(s, key, body, declared, piece, 0)
+}
+
+func putUntil(s *Store, key string, body []byte, declared int64, piece int, until int64) (store.Entry, error) {
+	w, err := s.Create(ctx, store.Key(key), store.Head{Octets: []byte("head"), Until: until}, declared)
 	if err != nil {
 		return store.Entry{}, err
 	}
@@ -26,7 +30,11 @@ func put(s *Store, key string, body []byte, declared int64, piece int) (store.En
 			return store.Entry{}, err
 		}
 	}
-	return w.Commit(ctx)
+	e, err := w.Commit(ctx)
+	if err != nil {
+		w.Abort(err)
+	}
+	return e, err
 }
 
 func mustPut(t *testing.T, s *Store, key string, size int) store.Entry {
@@ -38,9 +46,9 @@ func mustPut(t *testing.T, s *Store, key string, size int) store.Entry {
 	return e
 }
 
-func mustOpen(t *testing.T, s *Store, id store.ID) io.ReadCloser {
+func mustOpen(t *testing.T, s *Store, key string, id store.ID) io.ReadCloser {
 	t.Helper()
-	r, err := s.Open(ctx, id, 0, -1)
+	r, err := s.Open(ctx, store.Key(key), id, 0, -1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,67 +56,8 @@ func mustOpen(t *testing.T, s *Store, id store.ID) io.ReadCloser {
 }
 
 func has(s *Store, key string) bool {
-	es, _ := s.Lookup(ctx, store.Key(key))
+	es, _ := s.Lookup(ctx, store.Key(key), nil)
 	return len(es) > 0
-}
-
-// audit adds the charges up and compares them with what the store believes.
-// Nobody else may use s meanwhile, and no forgotten entry be read.
-func audit(t *testing.T, s *Store) {
-	t.Helper()
-	var sum int64
-	for i := range s.shards {
-		sh := &s.shards[i]
-		var idle int64
-		listed := 0
-		for _, o := range sh.byID {
-			charge := int64(entryOverhead + cap(o.family.key) + o.headroom)
-			for _, c := range o.chunks {
-				charge += int64(cap(c))
-			}
-			if charge != o.charge {
-				t.Errorf("an entry is charged %d octets and holds %d", o.charge, charge)
-			}
-			sum += charge
-			if o.readers == 0 {
-				idle += charge
-			}
-			if o.listed {
-				listed++
-			}
-		}
-		if got := sh.idle.Load(); got != idle {
-			t.Errorf("shard %d counts %d idle octets, and holds %d", i, got, idle)
-		}
-		stamp := uint64(0)
-		for o := sh.last; o != nil; o = o.newer {
-			if o.stamp <= stamp {
-				t.Errorf("shard %d: its list is out of order", i)
-			}
-			stamp = o.stamp
-			listed--
-		}
-		if listed != 0 {
-			t.Errorf("shard %d: its list is %d entries short", i, listed)
-		}
-		for w := range sh.writers {
-			sum += w.object.charge
-		}
-	}
-	if st := s.Stats(); st.Bytes != sum {
-		t.Errorf("the store is charged %d octets and holds %d", st.Bytes, sum)
-	}
-}
-
-// wantEmpty closes s and holds it to having given everything back.
-func wantEmpty(t *testing.T, s *Store) {
-	t.Helper()
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if st := s.Stats(); st.Bytes != 0 || st.Objects != 0 || st.Keys != 0 {
-		t.Errorf("after Close and the last reader: %+v", st)
-	}
 }
 
 // watch fails the test if s is ever above its budget, until stop is called.
@@ -117,7 +66,7 @@ func watch(t *testing.T, s *Store) (stop func()) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
-			if st := s.Stats(); st.Bytes > st.Budget || st.Bytes < 0 {
+			if st := s.Stats(); st.Used > st.Budget || st.Used < 0 {
 				t.Errorf("over the budget: %+v", st)
 				return
 			}
@@ -132,29 +81,64 @@ func watch(t *testing.T, s *Store) (stop func()) {
 	return func() { close(done); wg.Wait() }
 }
 
+// both runs a test in mapped memory and on the Go heap.
+func both(t *testing.T, test func(t *testing.T, heap bool)) {
+	for _, heap := range []bool{false, true} {
+		t.Run(fmt.Sprintf("heap=%t", heap), func(t *testing.T) { test(t, heap) })
+	}
+}
+
 // The budget holds while many write, read and leave readers open, in a store
 // of about forty bodies, and one that fits hardly any.
 func TestBudgetHammer(t *testing.T) {
-	for _, budget := range []int64{1 << 20, 100 << 10, 8 << 10} {
-		t.Run(fmt.Sprint(budget), func(t *testing.T) {
-			s := New(Options{Budget: budget})
-			stop := watch(t, s)
-			storetest.Hammer(t, s)
-			stop()
+	both(t, func(t *testing.T, heap bool) {
+		for _, budget := range []int64{1 << 20, 100 << 10, 64 << 10, 8 << 10} {
+			t.Run(fmt.Sprint(budget), func(t *testing.T) {
+				s := New(Options{Budget: budget, MaxObject: budget / 2, Heap: heap})
+				stop := watch(t, s)
+				storetest.Hammer(t, s)
+				stop()
+				audit(t, s)
+				wantEmpty(t, s)
+			})
+		}
+	})
+}
+
+// A store of any size works, or refuses.
+func TestSmallBudgets(t *testing.T) {
+	both(t, func(t *testing.T, heap bool) {
+		for budget := int64(1); budget < 4<<20; budget += budget/3 + 1 {
+			s := New(Options{Budget: budget, MaxObject: budget, Heap: heap})
+			kept := 0
+			for i := range 100 {
+				size := i * i * 3
+				switch _, err := put(s, fmt.Sprint(i), make([]byte, size), int64(size), 1<<20); {
+				case err == nil:
+					kept++
+				case !errors.Is(err, store.ErrFull):
+					t.Fatal(err)
+				}
+			}
+			if least := int64(32 << 10); budget >= least && kept == 0 {
+				t.Errorf("a store of %d octets keeps nothing", budget)
+			}
 			audit(t, s)
 			wantEmpty(t, s)
-		})
-	}
+		}
+	})
 }
 
 // Whoever reserves at the same time as others gets what none of them got.
 func TestReserve(t *testing.T) {
-	s := New(Options{Budget: 3})
+	s := New(Options{Budget: 1 << 20})
+	s.release(s.used.Load())
+	s.budget, s.fixed = 3, 0
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
-			for range 500_000 {
-				if s.reserve(2, 0) {
+			for range 100_000 {
+				if s.charge(2) {
 					if used := s.used.Load(); used > s.budget {
 						t.Errorf("%d octets reserved of %d", used, s.budget)
 						return
@@ -165,349 +149,316 @@ func TestReserve(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	wantEmpty(t, s)
 }
 
 // Small and large bodies share one budget; the large ones displace the small,
 // and the small ones the large, and readers are in the way.
 func TestBudgetMix(t *testing.T) {
-	const budget = 4 << 20
-	s := New(Options{Budget: budget, MaxObject: budget / 2})
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	stop := watch(t, s)
-	var wg sync.WaitGroup
-	for g := range uint64(4) {
-		wg.Go(func() {
-			r := rand.New(rand.NewPCG(seed, g))
-			var readers []io.ReadCloser
-			for range 600 {
-				size := r.IntN(2000)
-				if r.IntN(10) == 0 {
-					size = r.IntN(budget / 2)
-				}
-				declared := int64(size)
-				if r.IntN(2) == 0 {
-					declared = -1
-				}
-				e, err := put(s, fmt.Sprint(r.IntN(3000)), make([]byte, size), declared, 1+r.IntN(100_000))
-				if err != nil {
-					if !errors.Is(err, store.ErrFull) {
-						t.Error(err)
+	both(t, func(t *testing.T, heap bool) {
+		const budget = 4 << 20
+		s := New(Options{Budget: budget, MaxObject: budget / 2, Heap: heap})
+		seed := rand.Uint64()
+		t.Logf("seed %d", seed)
+		stop := watch(t, s)
+		var wg sync.WaitGroup
+		for g := range uint64(4) {
+			wg.Go(func() {
+				r := rand.New(rand.NewPCG(seed, g))
+				var readers []io.ReadCloser
+				for range 600 {
+					size := r.IntN(2000)
+					if r.IntN(10) == 0 {
+						size = r.IntN(budget / 2)
 					}
-				} else if reader, err := s.Open(ctx, e.ID, 0, -1); err == nil {
-					readers = append(readers, reader)
-				}
-				if len(readers) > 8 {
-					for _, reader := range readers {
-						reader.Close()
+					declared := int64(size)
+					if r.IntN(2) == 0 {
+						declared = -1
 					}
-					readers = nil
+					key := fmt.Sprint(r.IntN(3000))
+					e, err := put(s, key, make([]byte, size), declared, 1+r.IntN(100_000))
+					if err != nil {
+						if !errors.Is(err, store.ErrFull) {
+							t.Error(err)
+						}
+					} else if reader, err := s.Open(ctx, store.Key(key), e.ID, 0, -1); err == nil {
+						readers = append(readers, reader)
+					}
+					if len(readers) > 8 {
+						for _, reader := range readers {
+							reader.Close()
+						}
+						readers = nil
+					}
 				}
-			}
-			for _, reader := range readers {
-				reader.Close()
-			}
-		})
-	}
-	wg.Wait()
-	stop()
-	audit(t, s)
-	st := s.Stats()
-	if st.Evictions == 0 || st.Bytes < budget/2 {
-		t.Errorf("the load did not fill the store: %+v", st)
-	}
-	wantEmpty(t, s)
-}
-
-// Whoever was used least recently leaves first, across all shards.
-func TestEvictionOrder(t *testing.T) {
-	const n = 100
-	s := New(Options{Budget: 64 << 10, MaxObject: 64 << 10})
-	var ids []store.ID
-	for i := range n {
-		ids = append(ids, mustPut(t, s, fmt.Sprint(i), 0).ID)
-	}
-	var order []int
-	for i := range n {
-		i = i * 37 % n
-		order = append(order, i)
-		r, err := s.Open(ctx, ids[i], 0, 0)
-		if err != nil {
-			t.Fatal(err)
+				for _, reader := range readers {
+					reader.Close()
+				}
+			})
 		}
-		r.Close()
-	}
-	before := s.Stats()
-	for left := n; left > 0; {
-		mustPut(t, s, fmt.Sprint("filler", left), 900)
-		evicted := int(s.Stats().Evictions - before.Evictions)
-		left = max(n-evicted, 0)
-		for at, i := range order {
-			if gone := at < evicted; has(s, fmt.Sprint(i)) == gone {
-				t.Fatalf("after %d evictions, number %d in the order of use is gone: %t", evicted, at, !gone)
-			}
+		wg.Wait()
+		stop()
+		audit(t, s)
+		st := s.Stats()
+		if st.Evictions == 0 || st.Bytes < budget/4 {
+			t.Errorf("the load did not fill the store: %+v", st)
 		}
-	}
-	audit(t, s)
+		wantEmpty(t, s)
+	})
 }
 
 // An entry in the making is never evicted, and neither is one that is read:
 // when they have it all, the store is full, and those who could not be
 // helped cost nobody their entry.
 func TestPinned(t *testing.T) {
-	const size = 30_000
-	s := New(Options{Budget: 100_000, MaxObject: 100_000})
-	read := mustPut(t, s, "read", size)
-	r := mustOpen(t, s, read.ID)
-	w, err := s.Create(ctx, store.Key("begun"), nil, size)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Write(make([]byte, size)); err != nil {
-		t.Fatal(err)
-	}
-	idle := mustPut(t, s, "idle", 10_000)
-	evictions := s.Stats().Evictions
+	both(t, func(t *testing.T, heap bool) {
+		const size = 300_000
+		s := New(Options{Budget: 1 << 20, MaxObject: 1 << 20, Heap: heap})
+		read := mustPut(t, s, "read", size)
+		r := mustOpen(t, s, "read", read.ID)
+		w, err := s.Create(ctx, store.Key("begun"), store.Head{}, size)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
+		idle := mustPut(t, s, "idle", 100_000)
+		evictions := s.Stats().Evictions
 
-	if _, err := put(s, "large", nil, 50_000, 1); !errors.Is(err, store.ErrFull) {
-		t.Errorf("Create beyond what can be had: %v, want ErrFull", err)
-	}
-	if _, err := put(s, "large", make([]byte, 50_000), -1, 50_000); !errors.Is(err, store.ErrFull) {
-		t.Errorf("Write beyond what can be had: %v, want ErrFull", err)
-	}
-	if err := s.Amend(ctx, idle.ID, make([]byte, 50_000)); !errors.Is(err, store.ErrFull) {
-		t.Errorf("Amend beyond what can be had: %v, want ErrFull", err)
-	}
-	if got := s.Stats().Evictions; got != evictions || !has(s, "idle") {
-		t.Errorf("%d entries left for others that had no room either", got-evictions)
-	}
-	if es, _ := s.Lookup(ctx, store.Key("idle")); es[0].Rev != 0 || string(es[0].Head) != "head" {
-		t.Errorf("the refused Amend left %+v", es[0])
-	}
-
-	mustPut(t, s, "more", 20_000) // takes the place of idle
-	if has(s, "idle") || !has(s, "read") {
-		t.Error("the entry that is read left, or the one that is not stayed")
-	}
-	if _, err := w.Commit(ctx); err != nil {
-		t.Fatal(err)
-	}
-	r.Close()
-	audit(t, s)
-	mustPut(t, s, "all", 90_000)
-	if st := s.Stats(); st.Objects != 1 {
-		t.Errorf("want one entry that takes all the room: %+v", st)
-	}
-	audit(t, s)
-	wantEmpty(t, s)
+		if _, err := put(s, "large", nil, 800_000, 1); !errors.Is(err, store.ErrFull) {
+			t.Errorf("Create beyond what can be had: %v, want ErrFull", err)
+		}
+		if _, err := put(s, "large", make([]byte, 800_000), -1, 800_000); !errors.Is(err, store.ErrFull) {
+			t.Errorf("Write beyond what can be had: %v, want ErrFull", err)
+		}
+		if got := s.Stats().Evictions; got != evictions || !has(s, "idle") {
+			t.Errorf("%d entries left for one that had no room either", got-evictions)
+		}
+		if err := s.Amend(ctx, store.Key("idle"), idle.ID, store.Head{Octets: make([]byte, 1<<20)}); !errors.Is(err, store.ErrFull) {
+			t.Errorf("Amend beyond what can be had: %v, want ErrFull", err)
+		}
+		if es, _ := s.Lookup(ctx, store.Key("idle"), nil); len(es) != 1 || es[0].Rev != 0 {
+			t.Errorf("the refused Amend left %+v", es)
+		}
+		for i := range 3 { // one of them takes the place of idle
+			put(s, "more", make([]byte, 340_000), 340_000, 400_000+i)
+		}
+		if has(s, "idle") || !has(s, "read") {
+			t.Error("the entry that is read left, or the one that is not stayed")
+		}
+		if _, err := w.Commit(ctx); err != nil {
+			t.Fatal(err)
+		}
+		r.Close()
+		audit(t, s)
+		wantEmpty(t, s)
+	})
 }
 
 // A forgotten entry is charged until its last reader closes, also twice.
 func TestForgottenIsCharged(t *testing.T) {
-	s := New(Options{})
-	e := mustPut(t, s, "k", 100_000)
-	r1, r2 := mustOpen(t, s, e.ID), mustOpen(t, s, e.ID)
-	full := s.Stats().Bytes
-	if err := s.Remove(ctx, e.ID); err != nil {
-		t.Fatal(err)
-	}
-	r1.Close()
-	r1.Close()
-	if got := s.Stats(); got.Bytes != full || got.Objects != 0 || got.Keys != 0 {
-		t.Errorf("with one reader left: %+v, want %d octets", got, full)
-	}
-	if _, err := r1.Read(make([]byte, 1)); err == nil || err == io.EOF {
-		t.Errorf("Read after Close: %v", err)
-	}
-	r2.Close()
-	wantEmpty(t, s)
+	both(t, func(t *testing.T, heap bool) {
+		s := New(Options{Heap: heap})
+		e := mustPut(t, s, "k", 100_000)
+		r1, r2 := mustOpen(t, s, "k", e.ID), mustOpen(t, s, "k", e.ID)
+		if err := s.Remove(ctx, store.Key("k"), e.ID); err != nil {
+			t.Fatal(err)
+		}
+		r1.Close()
+		r1.Close()
+		if got := s.Stats(); got.Bytes != 100_000 || got.Objects != 0 || got.Keys != 0 {
+			t.Errorf("with one reader left: %+v", got)
+		}
+		if _, err := r1.Read(make([]byte, 1)); err == nil || err == io.EOF {
+			t.Errorf("Read after Close: %v", err)
+		}
+		audit(t, s)
+		r2.Close()
+		if got := s.Stats(); got.Bytes != 0 {
+			t.Errorf("with no reader left: %+v", got)
+		}
+		audit(t, s)
+		wantEmpty(t, s)
+	})
 }
 
-// An aborted writer is charged while it is read; whoever opens it afterwards
-// is charged again, or turned away if there is no room.
-func TestAbortedIsCharged(t *testing.T) {
-	s := New(Options{Budget: 100_000, MaxObject: 100_000})
-	cause := errors.New("cause")
-	w, err := s.Create(ctx, store.Key("k"), nil, -1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.Write(make([]byte, 60_000))
-	held := s.Stats().Bytes
-	r, _ := w.Open(t.Context(), 0)
-	w.Abort(cause)
-	if got := s.Stats().Bytes; got != held {
-		t.Errorf("charged %d octets while it is read, want %d", got, held)
-	}
-	r.Close()
-	if got := s.Stats().Bytes; got != 0 {
-		t.Errorf("charged %d octets after the last reader", got)
-	}
-	for range 2 {
-		r, err := w.Open(t.Context(), 0)
+// An aborted writer is charged while it is followed, and no longer; a body in
+// the making costs what was written, not what was declared.
+func TestWritersAreCharged(t *testing.T) {
+	both(t, func(t *testing.T, heap bool) {
+		for _, size := range []int{1000, 60_000, 100_000, 500_000} {
+			s := New(Options{Heap: heap})
+			empty := s.Stats().Used
+			cause := errors.New("cause")
+			w, err := s.Create(ctx, store.Key("k"), store.Head{}, -1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 10 {
+				if _, err := w.Write(make([]byte, size/10)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			held := s.Stats()
+			if held.Bytes != int64(size) || held.Used < empty+int64(size) {
+				t.Errorf("%d octets in the making: %+v, empty %d", size, held, empty)
+			}
+			r, _ := w.Open(t.Context(), 0)
+			w.Abort(cause)
+			if got := s.Stats(); got != held {
+				t.Errorf("%+v while it is read, want %+v", got, held)
+			}
+			if got, err := io.ReadAll(r); len(got) != size || err != cause {
+				t.Errorf("read %d octets and %v", len(got), err)
+			}
+			r.Close()
+			r.Close()
+			for s.cool() {
+			}
+			if got := s.Stats(); got.Bytes != 0 || got.Used != empty {
+				t.Errorf("%+v after the last reader, want %d", got, empty)
+			}
+			switch r, err := w.Open(t.Context(), 10); {
+			case size > smallBody:
+				if err != store.ErrGone {
+					t.Errorf("Open of a long body that nobody read any more: %v", err)
+				}
+			case err != nil:
+				t.Errorf("Open of a short body that was aborted: %v", err)
+			default:
+				if got := s.Stats(); got.Bytes != int64(size) || got.Used < empty+int64(size) {
+					t.Errorf("%d octets that were asked for again: %+v, empty %d", size, got, empty)
+				}
+				if got, err := io.ReadAll(r); len(got) != size-10 || err != cause {
+					t.Errorf("read %d octets and %v", len(got), err)
+				}
+				r.Close()
+				if got := s.Stats(); got.Bytes != 0 || got.Used != empty {
+					t.Errorf("%+v after they were read again, want %d", got, empty)
+				}
+			}
+			if !heap {
+				w, _ := s.Create(ctx, store.Key("k"), store.Head{}, 8<<20)
+				w.Write(make([]byte, 10))
+				if got := s.Stats().Used - empty; got > 3*pageSize {
+					t.Errorf("10 octets of 8 MiB declared cost %d", got)
+				}
+				w.Abort(nil)
+			}
+			audit(t, s)
+			wantEmpty(t, s)
+		}
+	})
+}
+
+// A body of unknown length outgrows its place, and is read meanwhile.
+func TestGrowth(t *testing.T) {
+	both(t, func(t *testing.T, heap bool) {
+		s := New(Options{Budget: 32 << 20, MaxObject: 8 << 20, Heap: heap})
+		whole := make([]byte, 5<<20)
+		rand.NewChaCha8([32]byte{}).Read(whole)
+		w, err := s.Create(ctx, store.Key("k"), store.Head{}, -1)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := s.Stats().Bytes; got != held {
-			t.Errorf("charged %d octets while it is read again, want %d", got, held)
-		}
-		if got, err := io.ReadAll(r); len(got) != 60_000 || err != cause {
-			t.Errorf("read %d octets and %v", len(got), err)
-		}
-		r.Close()
-	}
-	other := mustOpen(t, s, mustPut(t, s, "other", 50_000).ID)
-	if _, err := w.Open(t.Context(), 0); err != store.ErrFull {
-		t.Errorf("Open without room: %v, want ErrFull", err)
-	}
-	other.Close()
-	wantEmpty(t, s)
-}
-
-// A body of unknown length ends in a chunk that is cut to its length, at the
-// latest when its last reader closes.
-func TestTrim(t *testing.T) {
-	s := New(Options{})
-	body := bytes.Repeat([]byte("0123456789"), 30_001)
-	for _, size := range []int{1, 100, 4000, 5000, 70_000, len(body)} {
-		for _, read := range []bool{false, true} {
-			w, err := s.Create(ctx, store.Key("k"), nil, -1)
+		var readers []io.ReadCloser
+		for rest := whole; len(rest) > 0; rest = rest[min(70_001, len(rest)):] {
+			r, err := w.Open(ctx, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
-			var r io.ReadCloser
-			if read {
-				r, _ = w.Open(t.Context(), 0)
-			}
-			for rest := body[:size]; len(rest) > 0; rest = rest[min(1000, len(rest)):] {
-				w.Write(rest[:min(1000, len(rest))])
-			}
-			e, err := w.Commit(ctx)
-			if err != nil {
+			readers = append(readers, r)
+			if _, err := w.Write(rest[:min(70_001, len(rest))]); err != nil {
 				t.Fatal(err)
 			}
-			if read {
-				r.Close()
+			if len(readers)%7 == 0 {
+				readers[0].Close()
+				readers = readers[1:]
 			}
-			charged := s.Stats().Bytes - entryOverhead
-			if charged > int64(size+size/4+64) {
-				t.Errorf("%d octets, read meanwhile: %t; are charged %d", size, read, charged)
-			}
-			audit(t, s)
-			got, err := io.ReadAll(mustOpen(t, s, e.ID))
-			if err != nil || !bytes.Equal(got, body[:size]) {
-				t.Errorf("%d octets came back as %d, %v", size, len(got), err)
-			}
-			s.shardOfID(e.ID).unpin(s.shardOfID(e.ID).byID[e.ID]) // the reader above
-			s.Remove(ctx, e.ID)
 		}
-	}
-	wantEmpty(t, s)
+		audit(t, s)
+		e, err := w.Commit(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		audit2 := s.Stats().Bytes
+		if audit2 != int64(len(whole))+1 {
+			t.Errorf("%d octets of content", audit2)
+		}
+		s.Remove(ctx, store.Key("k"), e.ID)
+		for _, r := range readers {
+			var got bytes.Buffer
+			if _, err := r.(io.WriterTo).WriteTo(&got); err != nil || !bytes.Equal(got.Bytes(), whole) {
+				t.Fatalf("read %d octets and %v", got.Len(), err)
+			}
+			r.Close()
+		}
+		audit(t, s)
+		wantEmpty(t, s)
+	})
 }
 
-// While a chunk is being cut somebody may open the entry: then it is left as
-// it is, for the new reader may hold it.
-func TestTrimLosesToReader(t *testing.T) {
-	s := New(Options{})
-	w, _ := s.Create(ctx, store.Key("k"), nil, -1)
-	w.Write([]byte("body"))
-	follower, _ := w.Open(ctx, 0) // keeps Commit from cutting
-	e, err := w.Commit(ctx)
-	if err != nil {
-		t.Fatal(err)
+// Open readers finish undisturbed after Close, and then nothing is charged.
+func TestCloseLeavesReaders(t *testing.T) {
+	both(t, func(t *testing.T, heap bool) {
+		s := New(Options{Heap: heap})
+		for _, size := range []int{1000, 50_000, 500_000} {
+			mustPut(t, s, fmt.Sprint(size), size)
+		}
+		var readers []io.ReadCloser
+		for _, size := range []int{1000, 50_000, 500_000} {
+			es, _ := s.Lookup(ctx, fmt.Append(nil, size), nil)
+			readers = append(readers, mustOpen(t, s, fmt.Sprint(size), es[0].ID))
+		}
+		w, _ := s.Create(ctx, store.Key("w"), store.Head{}, -1)
+		w.Write(make([]byte, 100_000))
+		s.Close()
+		for i, size := range []int{1000, 50_000, 500_000} {
+			if got, err := io.ReadAll(readers[i]); len(got) != size || err != nil {
+				t.Errorf("read %d octets and %v", len(got), err)
+			}
+			readers[i].Close()
+		}
+		w.Abort(nil)
+		if got := s.Stats(); got.Bytes != 0 || got.Used != 0 || got.Objects != 0 {
+			t.Errorf("after the last reader: %+v", got)
+		}
+	})
+}
+
+// Where there are several shards, a long body takes its room from all of them,
+// and from no more entries than it must.
+func TestShards(t *testing.T) {
+	s := New(Options{Budget: 2 * shardBudget, MaxObject: 200 << 20})
+	if len(s.shards) != 2 {
+		t.Fatalf("%d shards", len(s.shards))
 	}
-	r := mustOpen(t, s, e.ID)
-	before := s.Stats().Bytes
-	sh := s.shardOfID(e.ID)
-	sh.mu.Lock()
-	sh.trim(sh.byID[e.ID]) // as if r had come in between
-	if got := cap(sh.byID[e.ID].chunks[0]); got != firstChunk {
-		t.Errorf("the chunk has %d octets under its reader, and had %d", got, firstChunk)
-	}
-	sh.mu.Unlock()
-	if got := s.Stats().Bytes; got != before {
-		t.Errorf("charged %d octets, want %d", got, before)
-	}
-	r.Close()
-	follower.Close()
-	if got := s.Stats().Bytes; got >= before {
-		t.Errorf("charged %d octets after the last reader, want less than %d", got, before)
+	body := make([]byte, 4<<20)
+	for i := range 80 {
+		mustPutTwice(t, s, fmt.Sprint(i), body)
 	}
 	audit(t, s)
+	before := s.Stats()
+	if before.Evictions == 0 || before.Bytes < before.Budget*9/10 {
+		t.Errorf("not full: %+v", before)
+	}
+	mustPutTwice(t, s, "long", make([]byte, 40*len(body)))
+	audit(t, s)
+	if st := s.Stats(); st.Evictions-before.Evictions > 42 || s.shards[0].objects == 0 || s.shards[1].objects == 0 {
+		t.Errorf("%d entries left for one of the size of 40, and %d and %d are left", st.Evictions-before.Evictions, s.shards[0].objects, s.shards[1].objects)
+	}
 	wantEmpty(t, s)
 }
 
-// What is charged is at least nine tenths of what the heap grows by.
-func TestOverhead(t *testing.T) {
-	if testing.Short() {
-		t.Skip("measures the heap")
-	}
-	for _, c := range []struct {
-		name     string
-		entries  int
-		variants int
-		body     int
-		known    bool
-	}{
-		{"empty", 30_000, 1, 0, true},
-		{"tiny", 30_000, 1, 1, true},
-		{"tiny, grown maps", 57_500, 1, 1, true}, // just after the indexes doubled
-		{"unknown", 20_000, 1, 700, false},
-		{"variants", 20_000, 50, 10, true},
-		{"odd", 2_000, 1, 33_000, true},
-		{"chunks", 200, 1, 300_000, false},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			body := make([]byte, c.body)
-			declared := int64(-1)
-			if c.known {
-				declared = int64(c.body)
-			}
-			before := heap()
-			s := New(Options{Budget: 1 << 30})
-			for i := range c.entries {
-				w, err := s.Create(ctx, fmt.Append(nil, "key ", i/c.variants), fmt.Append(make([]byte, 0, 8), i), declared)
-				if err != nil {
-					t.Fatal(err)
-				}
-				w.Write(body)
-				if _, err := w.Commit(ctx); err != nil {
-					t.Fatal(err)
-				}
-			}
-			grown := heap() - before
-			charged := s.Stats().Bytes
-			t.Logf("charged %d, grown %d: %d%%; %d octets of overhead an entry", charged, grown, 100*charged/grown,
-				(grown-charged)/int64(c.entries)+entryOverhead)
-			if charged < grown*9/10 {
-				t.Errorf("charged %d octets where the heap grew by %d", charged, grown)
-			}
-			if got := s.Stats().Objects; got != c.entries {
-				t.Errorf("%d entries are there, want %d", got, c.entries)
-			}
-			runtime.KeepAlive(body)
-			s.Close()
-		})
-	}
-}
-
-// heap returns the octets in use after a collection.
-func heap() int64 {
-	var m runtime.MemStats
-	runtime.GC()
-	runtime.GC()
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
-}
-
-// An allocation takes no more than was reserved for it, which is not much
-// more than was asked.
-func TestAllot(t *testing.T) {
-	for n := 1; n < 80_000; n += 1 + n/300 {
-		c := newChunk(n)
-		if full := append([]byte(nil), make([]byte, n)...); cap(c) != cap(full) {
-			t.Fatalf("a chunk for %d octets has %d, and the heap gave %d", n, cap(c), cap(full))
+// mustPutTwice stores what may be refused as long as it is not known.
+func mustPutTwice(t *testing.T, s *Store, key string, body []byte) {
+	t.Helper()
+	for range 3 {
+		if _, err := put(s, key, body, int64(len(body)), 1<<20); err == nil {
+			return
+		} else if !errors.Is(err, store.ErrFull) {
+			t.Fatal(err)
 		}
 	}
+	t.Fatalf("%q was refused three times", key)
 }

@@ -2,9 +2,247 @@ package memory
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"math/rand/v2"
+	"os"
+	"sync"
 	"sync/atomic"
+
+	"github.com/larderhq/larder/store"
 )
+
+// copyLimit is how much of a body a reader takes along rather than pin the
+// entry, in octets.
+const copyLimit = 16 << 10
+
+// Buffers that readers copy to, in two lengths: most bodies are short, and a
+// reader may stay for long.
+const shortBuffer = 4 << 10
+
+var (
+	shortBuffers = sync.Pool{New: func() any { return &buffer{octets: make([]byte, shortBuffer), pool: 0} }}
+	longBuffers  = sync.Pool{New: func() any { return &buffer{octets: make([]byte, copyLimit), pool: 1} }}
+)
+
+type buffer struct {
+	octets []byte
+	pool   int
+}
+
+func takeBuffer(n int64) *buffer {
+	if n <= shortBuffer {
+		return shortBuffers.Get().(*buffer)
+	}
+	return longBuffers.Get().(*buffer)
+}
+
+func (b *buffer) give() {
+	if poison {
+		spoil(b.octets)
+	}
+	if b.pool == 0 {
+		shortBuffers.Put(b)
+	} else {
+		longBuffers.Put(b)
+	}
+}
+
+// An opening is a reader on its way to the body.
+type opening struct {
+	shard *shard
+	hash  uint64
+	key   []byte
+	id    store.ID
+	off   int64
+	want  int64 // octets, or negative: all
+
+	mayPin bool
+
+	// What look found.
+	there    bool
+	needsPin bool
+	pinned   bool
+	number   uint32
+	head     uint32  // of the record
+	length   int64   // octets to read
+	region   *region // of the run
+	slot     uint32
+	run      []byte // octets that are pinned
+	copied   int    // octets in buffer
+	buffer   *buffer
+}
+
+// look finds the entry, and copies or pins what is wanted. It may be undone.
+func (o *opening) look() {
+	sh := o.shard
+	o.there, o.needsPin, o.pinned, o.run, o.copied = false, false, false, nil, 0
+	n, found := sh.of(o.hash, o.key, o.id)
+	if found == nil {
+		return
+	}
+	e := found.snapshot()
+	size := e.size()
+	o.number = n
+	if o.length = max(size-o.off, 0); o.want >= 0 && o.want < o.length {
+		o.length = o.want
+	}
+	if o.length == 0 {
+		o.there = true
+		return
+	}
+	record := sh.record(&e)
+	if record == nil {
+		return
+	}
+	o.head = recordHead(record)
+	before := size - tail(size) // octets in the run
+	fromRun := min(max(before-o.off, 0), o.length)
+	if size <= smallBody && o.length <= copyLimit {
+		o.copy(&e, fromRun, before)
+	} else if fromRun > 0 && !o.pin(found, &e, fromRun) {
+		return
+	}
+	if rest := o.length - fromRun; rest > 0 {
+		at := 4 + e.key() + int64(e.head) + max(o.off-before, 0)
+		if at+rest > int64(len(record)) {
+			return
+		}
+		o.take(record[at : at+rest])
+	}
+	o.there = true
+}
+
+// copy takes what is wanted of a short run along.
+func (o *opening) copy(e *entry, n, before int64) {
+	if n == 0 {
+		return
+	}
+	if r := o.shard.store.runs(runPages(e.size())); r != nil {
+		if b := r.bytes(e.run, before); b != nil {
+			o.take(b[o.off : o.off+n])
+		}
+	}
+}
+
+// take appends b to the buffer, which is long enough: no more than copyLimit
+// is copied, and no tail is longer than a page.
+func (o *opening) take(b []byte) {
+	if o.buffer == nil {
+		o.buffer = takeBuffer(max(int64(len(b)), min(o.length, copyLimit)))
+	}
+	o.copied += copy(o.buffer.octets[o.copied:], b)
+}
+
+// pin counts the reader in, if it may.
+func (o *opening) pin(found, e *entry, n int64) bool {
+	if o.needsPin = !o.mayPin; o.needsPin {
+		o.there = true
+		return false
+	}
+	o.region = o.shard.store.runs(runPages(e.size()))
+	if o.region == nil {
+		return false
+	}
+	b := o.region.bytes(e.run, runPages(e.size())*pageSize)
+	if b == nil {
+		return false
+	}
+	found.pin(1)
+	o.pinned = true
+	o.slot, o.run = e.run, b[o.off:o.off+n:o.off+n]
+	return true
+}
+
+// try looks until it has seen one moment.
+func (o *opening) try() {
+	sh := o.shard
+	if !sh.store.heap {
+		for range attempts {
+			if !sh.attempt(o.hash, o.look) {
+				continue
+			}
+			if !o.needsPin || o.enter() {
+				return
+			}
+		}
+	}
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	o.mayPin = true
+	o.look()
+}
+
+// enter looks again and pins, inside a door.
+func (o *opening) enter() bool {
+	sh := o.shard
+	door := &sh.doors[rand.Uint32()%doorCount].inside
+	door.Add(1)
+	o.mayPin = true
+	ok := sh.attempt(o.hash, o.look)
+	last := !ok && o.pinned && sh.book.at(o.number).unpin()
+	o.mayPin = false
+	door.Add(-1)
+	if last {
+		sh.exhume(o.number)
+	}
+	return ok
+}
+
+// Open implements store.Store. The reader is an io.WriterTo that hands out
+// octets that are used again after Close, or stored: whoever receives them
+// must neither change nor keep them. It has a method
+//
+//	File() (f *os.File, off, n int64)
+//
+// that says where the octets that it has yet to give are in a file: n octets
+// from off, until Close. f is nil if they are in none. The position of f is
+// shared by all readers: use calls that are given an offset.
+//
+// The reader is for one goroutine at a time; its Close may be called more than
+// once.
+func (s *Store) Open(_ context.Context, key store.Key, id store.ID, off, n int64) (io.ReadCloser, error) {
+	switch {
+	case off < 0:
+		return nil, errOffset
+	case s.closed.Load():
+		return nil, store.ErrClosed
+	}
+	sh, hash := s.locate(key)
+	o := opening{shard: sh, hash: hash, key: key, id: id, off: off, want: n}
+	o.try()
+	if !o.there {
+		if o.buffer != nil {
+			o.buffer.give()
+		}
+		return nil, store.ErrGone
+	}
+	sh.policy.Hit(o.number)
+	if o.length > 0 {
+		inspect(o.head, o.number)
+	} else {
+		if o.buffer != nil {
+			o.buffer.give()
+		}
+		return nothing{}, nil
+	}
+	r := &reader{shard: sh, number: o.number, pinned: o.pinned, run: o.run, buffer: o.buffer}
+	if o.buffer != nil {
+		r.rest = o.buffer.octets[:o.copied]
+	}
+	if o.pinned && o.region.file != nil {
+		r.file, r.at = o.region.file, o.region.base+int64(o.slot)*o.region.slot+off
+	}
+	return r, nil
+}
+
+// inspect holds what entry n led to, at one moment, to the head of a record of
+// its own, in a build that overwrites what is freed.
+func inspect(head, n uint32) {
+	if poison && head != n {
+		panic(fmt.Sprintf("store/memory: entry %d leads to a record of %#x", n, head))
+	}
+}
 
 // nothing reads a body of no octets.
 type nothing struct{}
@@ -13,44 +251,41 @@ func (nothing) Read([]byte) (int, error)         { return 0, io.EOF }
 func (nothing) WriteTo(io.Writer) (int64, error) { return 0, nil }
 func (nothing) Close() error                     { return nil }
 
-// A reader reads a part of a committed body. Its chunks never change.
+// A reader reads a part of a committed body: first what it pinned, then what
+// it took along.
 type reader struct {
-	object *object
-	chunks [][]byte // the first begins at the next octet
-	skip   int      // but for these
-	left   int64
+	shard  *shard
+	number uint32
+	pinned bool
+	run    []byte
+	rest   []byte
+	buffer *buffer
+	file   *os.File // what run is in, if it is in a file
+	at     int64    // where run begins there
 	closed atomic.Bool
-}
-
-func newReader(o *object, chunks [][]byte, off, n int64) *reader {
-	for off >= int64(len(chunks[0])) {
-		off -= int64(len(chunks[0]))
-		chunks = chunks[1:]
-	}
-	return &reader{object: o, chunks: chunks, skip: int(off), left: n}
 }
 
 // next returns octets that follow, without moving on. It returns io.EOF at
 // the end.
 func (r *reader) next() ([]byte, error) {
-	if r.closed.Load() {
+	switch {
+	case r.closed.Load():
 		return nil, errClosed
+	case len(r.run) > 0:
+		return r.run, nil
+	case len(r.rest) > 0:
+		return r.rest[:len(r.rest):len(r.rest)], nil
 	}
-	if r.left == 0 {
-		return nil, io.EOF
-	}
-	piece := r.chunks[0][r.skip:]
-	if int64(len(piece)) > r.left {
-		piece = piece[:r.left]
-	}
-	return piece[:len(piece):len(piece)], nil
+	return nil, io.EOF
 }
 
 // advance moves on by n octets of what next returned.
 func (r *reader) advance(n int) {
-	r.left -= int64(n)
-	if r.skip += n; r.skip == len(r.chunks[0]) {
-		r.chunks, r.skip = r.chunks[1:], 0
+	if len(r.run) > 0 {
+		r.run = r.run[n:]
+		r.at += int64(n)
+	} else {
+		r.rest = r.rest[n:]
 	}
 }
 
@@ -58,80 +293,25 @@ func (r *reader) Read(p []byte) (int, error) { return read(r, p) }
 
 func (r *reader) WriteTo(to io.Writer) (int64, error) { return writeTo(r, to) }
 
+// File says where the octets that are left are in a file; see Store.Open.
+func (r *reader) File() (f *os.File, off, n int64) {
+	if r.file == nil || r.closed.Load() {
+		return nil, 0, 0
+	}
+	return r.file, r.at, int64(len(r.run))
+}
+
 func (r *reader) Close() error {
-	if r.closed.CompareAndSwap(false, true) {
-		r.object.shard.unpin(r.object)
+	if !r.closed.CompareAndSwap(false, true) {
+		return nil
 	}
-	return nil
-}
-
-// A follower reads a body from its writer, and waits at the end for more.
-type follower struct {
-	ctx    context.Context
-	writer *writer
-	off    int64 // of the next octet
-	index  int   // of the chunk that off is in, as far as it was looked for
-	start  int64 // offset of that chunk
-	closed atomic.Bool
-}
-
-func (f *follower) next() ([]byte, error) {
-	w := f.writer
-	for {
-		if f.closed.Load() {
-			return nil, errClosed
-		}
-		if err := f.ctx.Err(); err != nil {
-			return nil, err
-		}
-		w.mu.Lock()
-		if f.off < w.size {
-			piece := f.seek(w.object.chunks)
-			w.mu.Unlock()
-			return piece[:len(piece):len(piece)], nil
-		}
-		if w.ended {
-			cause := w.cause
-			w.mu.Unlock()
-			if cause == nil {
-				cause = io.EOF
-			}
-			return nil, cause
-		}
-		if w.wake == nil {
-			w.wake = make(chan struct{})
-		}
-		wake := w.wake
-		w.mu.Unlock()
-		select {
-		case <-wake:
-		case <-f.ctx.Done():
-		}
+	r.run, r.rest = nil, nil
+	if r.buffer != nil {
+		r.buffer.give()
+		r.buffer = nil
 	}
-}
-
-// seek returns what follows f.off in its chunk. There is at least one octet.
-func (f *follower) seek(chunks [][]byte) []byte {
-	for {
-		chunk := chunks[f.index]
-		if at := f.off - f.start; at < int64(len(chunk)) {
-			return chunk[at:]
-		}
-		f.start += int64(len(chunk)) // only the last chunk can still grow
-		f.index++
-	}
-}
-
-func (f *follower) advance(n int) { f.off += int64(n) }
-
-func (f *follower) Read(p []byte) (int, error) { return read(f, p) }
-
-func (f *follower) WriteTo(to io.Writer) (int64, error) { return writeTo(f, to) }
-
-func (f *follower) Close() error {
-	if f.closed.CompareAndSwap(false, true) {
-		o := f.writer.object
-		o.shard.unpin(o)
+	if r.pinned {
+		r.shard.unpin(r.number)
 	}
 	return nil
 }

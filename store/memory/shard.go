@@ -2,338 +2,230 @@ package memory
 
 import (
 	"bytes"
-	"hash/maphash"
-	"math"
-	"slices"
+	"runtime"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 
+	"github.com/larderhq/larder/internal/evict"
 	"github.com/larderhq/larder/store"
 )
 
-// An ID is a running number above the index of its shard.
 const (
-	shardBits  = 4
-	shardCount = 1 << shardBits
+	// stripeCount is how many sequences a shard has. Each counts the changes
+	// to the keys of some hashes.
+	stripeCount = 256
+
+	// doorCount is how many counters of readers about to pin a shard has. Each
+	// has a cache line, so that readers seldom meet there.
+	doorCount = 8
 )
 
-// A shard is the part of the index that one lock guards. Its entries form a
-// list by last use; stamps come from the clock of the store, so the ends of
-// all lists can be compared and the budget is one for all shards.
+// A shard is a part of the store, by hash of the key, that one lock guards.
+//
+// Readers take no lock. They note the stripe of their key, read what they
+// need, and note the stripe again: if it is the same, and even, nothing that
+// belongs to the keys of that stripe has changed meanwhile. Whatever they read
+// before they know may be torn, stale or of somebody else, and is looked at
+// with care: numbers are checked against the bounds of the memory they lead
+// to, which stays mapped, and loops end.
 type shard struct {
-	store *Store
-	index uint64
+	seq   [stripeCount]atomic.Uint32 // odd while keys of that stripe change
+	index index
+	book  entryBook
 
-	mu       sync.Mutex
-	closed   bool
-	families map[uint64]*family // by hash; those of one hash are chained
-	byID     map[store.ID]*object
-	writers  map[*writer]struct{} // begun and not yet ended by their owners
-	keys     int
-	newest   *object // most recently used
-	last     *object // least recently used
+	store  *Store
+	number int
+	policy *evict.SHD
+	words  words
 
+	mu        sync.Mutex
+	closed    bool
+	sheets    sheets
+	writers   map[*writer]struct{} // begun and not yet ended by their owners
+	keys      int
+	objects   int
 	evictions uint64
+	refusals  uint64
+	now       int64 // at the last choice of a victim
 
-	// Written under mu, read without.
-	idle   atomic.Int64  // octets of linked entries that nobody reads
-	oldest atomic.Uint64 // stamp of last, or MaxUint64 if there is none
+	doors [doorCount]door
 }
 
-// A family is a key and its entries.
-type family struct {
-	next    *family // same hash, other key
-	hash    uint64
-	key     []byte
-	entries []store.Entry // last committed first; replaced, never changed
+// A door counts readers that are about to pin an entry and do not know yet
+// whether it is still the one they found.
+type door struct {
+	inside atomic.Int32
+	_      [60]byte
 }
 
-// An object is an entry, or one in the making, or one that was forgotten and
-// is still read.
-type object struct {
-	shard  *shard
-	family *family // nil unless Lookup can find it
-	id     store.ID
-	size   int64
-	chunks [][]byte // changed only by the writer, and by trim when nobody reads
-
-	charge   int64 // octets charged, all in all
-	headroom int   // of which the capacity of the head
-
-	stamp        uint64 // of the last use
-	newer, older *object
-	listed       bool // in the list by use; see evict for when it is not
-	freed        bool // charge was given back; a Writer may still revive it
-	readers      int  // open readers, plus one for a writer in progress
+// words is the memory of the policy.
+type words struct {
+	region *region
+	used   int64
+	count  uint32
 }
 
-func (sh *shard) init(s *Store, index int) {
-	sh.store, sh.index = s, uint64(index)
-	sh.families = make(map[uint64]*family)
-	sh.byID = make(map[store.ID]*object)
-	sh.writers = make(map[*writer]struct{})
-	sh.oldest.Store(math.MaxUint64)
-}
-
-func (s *Store) shardOf(key []byte) (*shard, uint64) {
-	hash := maphash.Bytes(s.seed, key) & s.mask
-	return &s.shards[hash%shardCount], hash
-}
-
-func (s *Store) shardOfID(id store.ID) *shard { return &s.shards[id%shardCount] }
-
-// find returns the family of key, or nil. An equal hash is not an equal key.
-func (sh *shard) find(hash uint64, key []byte) *family {
-	for f := sh.families[hash]; f != nil; f = f.next {
-		if bytes.Equal(f.key, key) {
-			return f
+// give returns n words for the policy, or nil if there is no room.
+func (sh *shard) give(n int) []uint64 {
+	w := &sh.words
+	octets := pagesOf(int64(n)*8) * pageSize
+	if w.region.mem == nil { // each its own slot
+		if !sh.store.charge(octets) {
+			return nil
 		}
+		w.region.occupy(w.count, octets)
+		w.count++
+		w.used += octets
+		return unsafe.Slice((*uint64)(w.region.at(w.count-1, 0)), n)
 	}
-	return nil
+	if w.used+octets > w.region.slot || !sh.store.charge(octets) {
+		return nil
+	}
+	b := w.region.at(0, w.used)
+	w.used += octets
+	return unsafe.Slice((*uint64)(b), n)
 }
 
-// link makes o visible under key, forgets those that replaces names, and
-// holds the family to store.MaxVariants.
-func (sh *shard) link(o *object, hash uint64, key, head []byte, replaces []store.ID) store.Entry {
-	f := sh.find(hash, key)
-	if f == nil {
-		f = &family{hash: hash, key: key, next: sh.families[hash]}
-		sh.families[hash] = f
-		sh.keys++
+// vacate gives the memory back. The policy sees that nobody is resident.
+func (w *words) vacate() {
+	if w.region.mem != nil {
+		w.region.vacate(0, w.used)
 	}
-	o.family = f
-	o.id = store.ID(sh.store.names.Add(1)<<shardBits | sh.index)
-	sh.byID[o.id] = o
-	o.stamp = sh.store.clock.Add(1)
-	sh.enlist(o)
-
-	var leaving []store.ID
-	for _, e := range f.entries {
-		if slices.Contains(replaces, e.ID) {
-			leaving = append(leaving, e.ID)
-		}
-	}
-	if len(f.entries)-len(leaving) >= store.MaxVariants {
-		leaving = append(leaving, sh.leastUsed(f, leaving))
-		sh.evictions++
-	}
-	entries := make([]store.Entry, 1, 1+len(f.entries)-len(leaving))
-	entries[0] = store.Entry{ID: o.id, Head: head, Size: o.size}
-	for _, e := range f.entries {
-		if slices.Contains(leaving, e.ID) {
-			sh.forget(sh.byID[e.ID])
-		} else {
-			entries = append(entries, e)
-		}
-	}
-	f.entries = entries
-	return entries[0]
 }
 
-// leastUsed returns the entry of f, those in except aside, whose last use is
-// longest ago.
-func (sh *shard) leastUsed(f *family, except []store.ID) (id store.ID) {
-	first := uint64(math.MaxUint64)
-	for _, e := range f.entries {
-		if t := sh.byID[e.ID].stamp; t < first && !slices.Contains(except, e.ID) {
-			id, first = e.ID, t
-		}
-	}
-	return id
+func (sh *shard) stripe(hash uint64) *atomic.Uint32 { return &sh.seq[hash>>8%stripeCount] }
+
+// begin makes readers of hash wait, or try again, until end.
+func (sh *shard) begin(hash uint64) {
+	sh.stripe(hash).Add(1)
+	fence()
 }
 
-// amend gives the entry id of f another head.
-func (f *family) amend(id store.ID, head []byte) {
-	entries := slices.Clone(f.entries)
-	for i := range entries {
-		if entries[i].ID == id {
-			entries[i].Head = head
-			entries[i].Rev++
-		}
+func (sh *shard) end(hash uint64) { sh.stripe(hash).Add(1) }
+
+// attempt runs read without the lock, and reports whether what it read is what
+// there was at one moment. It is only for hash's own keys.
+func (sh *shard) attempt(hash uint64, read func()) bool {
+	stripe := sh.stripe(hash)
+	before := stripe.Load()
+	if before%2 != 0 {
+		return false
 	}
-	f.entries = slices.Clip(entries)
+	t := sh.index.current.Load()
+	read()
+	fence()
+	return stripe.Load() == before && sh.index.current.Load() == t
 }
 
-// remove makes o invisible.
-func (sh *shard) remove(o *object) {
-	f := o.family
-	if len(f.entries) == 1 {
-		sh.drop(f)
-	} else {
-		entries := make([]store.Entry, 0, len(f.entries)-1)
-		for _, e := range f.entries {
-			if e.ID != o.id {
-				entries = append(entries, e)
+// fence keeps what is read and written before it apart from what is read and
+// written behind it: a reader must not look at the stripe before it has read
+// what that vouches for, nor a writer change that before readers see the
+// stripe. On x86 neither happens to loads, nor to stores behind an addition to
+// the stripe, and the compiler does not move either across atomic operations.
+// Elsewhere another one does it, on a word that nobody else sees.
+func fence() {
+	if runtime.GOARCH != "amd64" {
+		var w atomic.Uint32
+		w.Add(1)
+	}
+}
+
+// attempts is how often a reader tries without the lock.
+const attempts = 16
+
+// view runs read so that what it read is of one moment. It may run many times:
+// what counts is the last one. The lock is not held.
+func (sh *shard) view(hash uint64, read func()) {
+	if !sh.store.heap {
+		for range attempts {
+			if sh.attempt(hash, read) {
+				return
 			}
 		}
-		f.entries = entries
 	}
-	sh.forget(o)
-}
-
-// drop takes the empty family f out of the index.
-func (sh *shard) drop(f *family) {
-	sh.keys--
-	if first := sh.families[f.hash]; first != f {
-		for first.next != f {
-			first = first.next
-		}
-		first.next = f.next
-	} else if f.next != nil {
-		sh.families[f.hash] = f.next
-	} else {
-		delete(sh.families, f.hash)
-	}
-}
-
-// forget lets o go once it is out of its family, and gives its octets back
-// unless somebody reads them.
-func (sh *shard) forget(o *object) {
-	o.family = nil
-	delete(sh.byID, o.id)
-	sh.unlist(o)
-	if o.readers == 0 {
-		o.free()
-		sh.idle.Add(-o.charge) // after free: see reserve
-	}
-}
-
-// growth returns by how many octets the charge of o grows if its head becomes
-// head; negative if it shrinks.
-func (o *object) growth(head []byte) int64 { return int64(cap(head) - o.headroom) }
-
-// free gives the charge of o back.
-func (o *object) free() {
-	o.freed = true
-	o.shard.store.release(o.charge)
-}
-
-// evict lets the least recently used entry go that nobody reads. An entry
-// with readers would give no room back: it is taken off the list until its
-// last reader closes, and stays visible.
-func (sh *shard) evict() {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	for o := sh.last; o != nil; o = sh.last {
-		if o.readers == 0 {
-			sh.evictions++
-			sh.remove(o)
-			return
+	read()
+}
+
+// find returns the newest entry of key, and its slot in the index.
+func (sh *shard) find(hash uint64, key []byte) (n uint32, slot uint64, ok bool) {
+	return sh.index.find(table(sh.index.current.Load()), hash, func(n uint32) bool {
+		e := sh.book.at(n)
+		if e == nil || e.hash != hash || e.key() != int64(len(key)) {
+			return false
 		}
-		sh.unlist(o)
-	}
+		b := sh.record(e)
+		return b != nil && bytes.Equal(b[4:4+len(key)], key)
+	})
 }
 
-// touch makes o the most recently used.
-func (sh *shard) touch(o *object) {
-	listed := o.listed
-	sh.unlist(o)
-	o.stamp = sh.store.clock.Add(1)
-	if listed {
-		sh.enlist(o)
+// record returns the octets of e's record, or nil if e makes no sense.
+func (sh *shard) record(e *entry) []byte {
+	n := e.record()
+	if place := e.place(); place != wide {
+		return sh.sheets.octets(e.page, uint32(place)*recordAlign, n)
 	}
+	r := sh.store.wide(pagesOf(n))
+	if r == nil {
+		return nil
+	}
+	return r.bytes(e.page, n)
 }
 
-// enlist puts o at the head of the list by use.
-func (sh *shard) enlist(o *object) {
-	o.listed = true
-	o.newer, o.older = nil, sh.newest
-	if sh.newest != nil {
-		sh.newest.newer = o
-	} else {
-		sh.last = o
-		sh.oldest.Store(o.stamp)
+// of finds the entry id of key. Chains that do not end are torn.
+func (sh *shard) of(hash uint64, key []byte, id store.ID) (n uint32, e *entry) {
+	n, _, ok := sh.find(hash, key)
+	for i := 0; ok && i < store.MaxVariants; i++ {
+		e := sh.book.at(n)
+		if e == nil {
+			break
+		}
+		if e.id == id {
+			return n, e
+		}
+		ok = e.next != 0
+		n = e.next - 1
 	}
-	sh.newest = o
+	return 0, nil
 }
 
-// unlist takes o off the list by use, if it is on it.
-func (sh *shard) unlist(o *object) {
-	if !o.listed {
-		return
+// chain appends the entries of a key, the newest of which is n.
+func (sh *shard) chain(n uint32, to []uint32) []uint32 {
+	for i := 0; i < store.MaxVariants; i++ {
+		to = append(to, n)
+		e := sh.book.at(n)
+		if e == nil || e.next == 0 {
+			break
+		}
+		n = e.next - 1
 	}
-	o.listed = false
-	if o.newer != nil {
-		o.newer.older = o.older
-	} else {
-		sh.newest = o.older
-	}
-	if o.older != nil {
-		o.older.newer = o.newer
-	} else if sh.last = o.newer; sh.last != nil {
-		sh.oldest.Store(sh.last.stamp)
-	} else {
-		sh.oldest.Store(math.MaxUint64)
-	}
-	o.newer, o.older = nil, nil
+	return to
 }
 
-// pin keeps the octets of o until unpin.
-func (sh *shard) pin(o *object) {
-	if o.readers == 0 && o.family != nil {
-		sh.idle.Add(-o.charge)
+// victim chooses who should leave.
+func (sh *shard) victim() (evict.Victim, bool) {
+	if sh.store.now != nil {
+		sh.now = sh.store.now()
 	}
-	o.readers++
+	return sh.policy.Victim(sh.ask)
 }
 
-// unpin ends one pin. The shard must not be locked.
-func (sh *shard) unpin(o *object) {
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	if o.readers == 1 && o.family != nil && wasteful(o.chunks) {
-		sh.trim(o)
-	}
-	o.readers--
+// ask tells the policy about a resident.
+func (sh *shard) ask(n uint32) evict.State {
+	e := sh.book.at(n)
 	switch {
-	case o.readers > 0:
-	case o.family == nil:
-		o.free()
-	default:
-		sh.idle.Add(o.charge)
-		if !o.listed {
-			o.stamp = sh.store.clock.Add(1)
-			sh.enlist(o)
-		}
+	case e.hash == 0 || e.pinned():
+		return evict.Pinned
+	case sh.store.now != nil && e.expired(sh.now):
+		return evict.Expired
 	}
+	return evict.Idle
 }
 
-// trim gives the unused end of the last chunk back. The caller holds the only
-// pin on o; the lock is let go of while octets are copied.
-func (sh *shard) trim(o *object) {
-	last := len(o.chunks) - 1
-	tail := o.chunks[last]
-	room := allot(len(tail)) // both copies count while there are two
-	sh.mu.Unlock()
-	if !sh.store.reserve(room, 0) {
-		sh.mu.Lock()
-		return
-	}
-	chunk := append(newChunk(len(tail)), tail...)
-	sh.mu.Lock()
-	if o.readers > 1 { // somebody opened it meanwhile and may hold the old chunk
-		sh.store.release(room)
-		return
-	}
-	chunks := make([][]byte, last+1)
-	copy(chunks, o.chunks[:last])
-	chunks[last] = chunk
-	o.chunks = chunks
-	saved := int64(cap(tail) - cap(chunk))
-	o.charge -= saved
-	sh.store.release(room + saved)
-}
-
-// close forgets everything and ends the waiting of all readers.
-func (sh *shard) close() {
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	sh.closed = true
-	for _, o := range sh.byID {
-		sh.forget(o)
-	}
-	clear(sh.families)
-	sh.keys = 0
-	for w := range sh.writers {
-		w.end(store.ErrClosed)
-	}
+// bookkeeping returns the octets charged for entries, index and policy.
+func (sh *shard) bookkeeping() int64 {
+	pages := table(sh.index.current.Load()).pages() + int64(sh.book.there)
+	return pages*pageSize + sh.words.used
 }

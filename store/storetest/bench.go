@@ -31,7 +31,8 @@ func Bench(b *testing.B, open func(b *testing.B) store.Store) {
 	b.Run("Lookup", func(b *testing.B) {
 		s, names := filled(b, 100)
 		for i := 0; b.Loop(); i++ {
-			if es, err := s.Lookup(ctx, names[i%keys]); err != nil || len(es) != 1 {
+			var room [2]store.Entry
+			if es, err := s.Lookup(ctx, names[i%keys], room[:0]); err != nil || len(es) != 1 {
 				b.Fatal(len(es), err)
 			}
 		}
@@ -40,7 +41,7 @@ func Bench(b *testing.B, open func(b *testing.B) store.Store) {
 		s, _ := filled(b, 100)
 		key := store.Key("site\x00https://www.example.com/a/path/that/nobody/stored")
 		for b.Loop() {
-			if es, err := s.Lookup(ctx, key); err != nil || len(es) != 0 {
+			if es, err := s.Lookup(ctx, key, nil); err != nil || len(es) != 0 {
 				b.Fatal(len(es), err)
 			}
 		}
@@ -49,7 +50,7 @@ func Bench(b *testing.B, open func(b *testing.B) store.Store) {
 		s, names := filled(b, 100)
 		id := idOf(b, s, names[keys/2])
 		for b.Loop() {
-			if err := take(ctx, s, id, 0); err != nil {
+			if err := take(ctx, s, names[keys/2], id, 0); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -98,7 +99,7 @@ func Bench(b *testing.B, open func(b *testing.B) store.Store) {
 }
 
 func idOf(b *testing.B, s store.Store, key store.Key) store.ID {
-	es, err := s.Lookup(context.Background(), key)
+	es, err := s.Lookup(context.Background(), key, nil)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -110,19 +111,20 @@ func idOf(b *testing.B, s store.Store, key store.Key) store.ID {
 
 // hit looks key up and reads the body of its first entry.
 func hit(ctx context.Context, s store.Store, key store.Key) error {
-	es, err := s.Lookup(ctx, key)
+	var room [2]store.Entry
+	es, err := s.Lookup(ctx, key, room[:0])
 	if err != nil {
 		return err
 	}
 	if len(es) == 0 {
 		return store.ErrGone
 	}
-	return take(ctx, s, es[0].ID, -1)
+	return take(ctx, s, key, es[0].ID, -1)
 }
 
 // take reads n octets of id.
-func take(ctx context.Context, s store.Store, id store.ID, n int64) error {
-	r, err := s.Open(ctx, id, 0, n)
+func take(ctx context.Context, s store.Store, key store.Key, id store.ID, n int64) error {
+	r, err := s.Open(ctx, key, id, 0, n)
 	if err != nil {
 		return err
 	}

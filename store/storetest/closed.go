@@ -15,16 +15,18 @@ func closed(t *testing.T, s store.Store) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	_, err := s.Lookup(t.Context(), store.Key("k"))
+	_, err := s.Lookup(t.Context(), store.Key("k"), nil)
 	wantErr(t, "Lookup", err, store.ErrClosed)
+	_, err = s.Head(t.Context(), store.Key("k"), e.ID, e.Rev)
+	wantErr(t, "Head", err, store.ErrClosed)
 	for _, n := range []int64{-1, 0} {
-		_, err = s.Open(t.Context(), e.ID, 0, n)
+		_, err = s.Open(t.Context(), store.Key("k"), e.ID, 0, n)
 		wantErr(t, "Open", err, store.ErrClosed)
 	}
-	_, err = s.Create(t.Context(), store.Key("k"), nil, -1)
+	_, err = s.Create(t.Context(), store.Key("k"), store.Head{}, -1)
 	wantErr(t, "Create", err, store.ErrClosed)
-	wantErr(t, "Amend", s.Amend(t.Context(), e.ID, nil), store.ErrClosed)
-	wantErr(t, "Remove", s.Remove(t.Context(), e.ID), store.ErrClosed)
+	wantErr(t, "Amend", s.Amend(t.Context(), store.Key("k"), e.ID, store.Head{}), store.ErrClosed)
+	wantErr(t, "Remove", s.Remove(t.Context(), store.Key("k"), e.ID), store.ErrClosed)
 	n, err := w.Write([]byte("more"))
 	wantErr(t, "Write", err, store.ErrClosed)
 	if n != 0 {

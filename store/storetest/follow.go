@@ -100,7 +100,7 @@ func followWaits(t *testing.T, s store.Store) {
 			closeBody(t, readers[i])
 		}
 		wantIDs(t, s, "k", e.ID)
-		if err := s.Remove(t.Context(), e.ID); err != nil {
+		if err := s.Remove(t.Context(), store.Key("k"), e.ID); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -186,7 +186,7 @@ func followContext(t *testing.T, s store.Store) {
 	}
 	c.ended(t, body, nil)
 	closeBody(t, staying)
-	wantBody(t, openBody(t, s, e.ID, 0, -1), body)
+	wantBody(t, openBody(t, s, "k", e.ID, 0, -1), body)
 }
 
 // Calls after Close fail with ErrClosed: nobody waits for ever.
@@ -233,7 +233,7 @@ func followMany(t *testing.T, s store.Store) {
 					return
 				case err == io.EOF:
 					// Committed means visible.
-					if es, err := s.Lookup(t.Context(), store.Key("k")); err != nil || len(es) != 1 {
+					if es, err := s.Lookup(t.Context(), store.Key("k"), nil); err != nil || len(es) != 1 {
 						t.Errorf("Lookup after io.EOF returned %d entries and the error %v", len(es), err)
 					}
 					return
@@ -268,7 +268,7 @@ func followLate(t *testing.T, s store.Store) {
 	}
 	wantReader(t, func() io.ReadCloser { return follow(t, w, 10) }, body[10:])
 	r := follow(t, w, 0)
-	if err := s.Remove(t.Context(), e.ID); err != nil {
+	if err := s.Remove(t.Context(), store.Key("k"), e.ID); err != nil {
 		t.Fatal(err)
 	}
 	wantBody(t, r, body)

@@ -86,8 +86,8 @@ func (h *hammer) finish(o opened) {
 	}
 }
 
-// headOf is a head that names what it belongs to, and is whole or wrong.
-func headOf(key string, generation uint64, size int, salt uint32) []byte {
+// mintHead is a head that names what it belongs to, and is whole or wrong.
+func mintHead(key string, generation uint64, size int, salt uint32) []byte {
 	b := binary.BigEndian.AppendUint64(nil, generation)
 	b = binary.BigEndian.AppendUint64(b, uint64(size))
 	b = binary.BigEndian.AppendUint32(b, salt)
@@ -97,34 +97,42 @@ func headOf(key string, generation uint64, size int, salt uint32) []byte {
 	return append(b, sum[:]...)
 }
 
-// check returns the body that the entry e under key must have.
-func (h *hammer) check(key string, e store.Entry) ([]byte, bool) {
-	if len(e.Head) < 20 {
-		h.t.Errorf("under %q: a head of %d octets", key, len(e.Head))
-		return nil, false
+// check returns the body that the entry e under key must have, and its number; false if the
+// entry has gone meanwhile, or is wrong.
+func (h *hammer) check(key string, e store.Entry) (generation uint64, body []byte, ok bool) {
+	head, err := h.s.Head(h.t.Context(), store.Key(key), e.ID, e.Rev)
+	switch {
+	case errors.Is(err, store.ErrGone):
+		return 0, nil, false
+	case err != nil:
+		h.t.Errorf("Head: %v", err)
+		return 0, nil, false
+	case len(head) < 20:
+		h.t.Errorf("under %q: a head of %d octets", key, len(head))
+		return 0, nil, false
 	}
-	generation := binary.BigEndian.Uint64(e.Head)
-	size := int(binary.BigEndian.Uint64(e.Head[8:]))
-	salt := binary.BigEndian.Uint32(e.Head[16:])
-	if !bytes.Equal(e.Head, headOf(key, generation, size, salt)) || e.Size != int64(size) {
+	generation = binary.BigEndian.Uint64(head)
+	size := int(binary.BigEndian.Uint64(head[8:]))
+	salt := binary.BigEndian.Uint32(head[16:])
+	if !bytes.Equal(head, mintHead(key, generation, size, salt)) || e.Size != int64(size) {
 		h.t.Errorf("under %q: a foreign or torn head, or size %d where the head says %d", key, e.Size, size)
-		return nil, false
+		return 0, nil, false
 	}
-	return pattern(key, generation, size), true
+	return generation, pattern(key, generation, size), true
 }
 
 func (h *hammer) step(r *rand.Rand) {
 	ctx := h.t.Context()
 	key := fmt.Sprint("key ", r.IntN(12))
-	es, err := h.s.Lookup(ctx, store.Key(key))
+	es, err := h.s.Lookup(ctx, store.Key(key), nil)
 	if err != nil {
 		h.t.Error(err)
 		return
 	}
-	bodies := make([][]byte, len(es))
+	bodies, generations := make([][]byte, len(es)), make([]uint64, len(es))
 	for i, e := range es {
 		var ok bool
-		if bodies[i], ok = h.check(key, e); !ok {
+		if generations[i], bodies[i], ok = h.check(key, e); !ok {
 			return
 		}
 	}
@@ -141,12 +149,12 @@ func (h *hammer) step(r *rand.Rand) {
 	e, body := es[i], bodies[i]
 	switch n := r.IntN(10); {
 	case n == 0:
-		if err := h.s.Remove(ctx, e.ID); err != nil {
+		if err := h.s.Remove(ctx, store.Key(key), e.ID); err != nil {
 			h.t.Errorf("Remove: %v", err)
 		}
 	case n == 1:
-		head := headOf(key, binary.BigEndian.Uint64(e.Head), len(body), r.Uint32())
-		if err := h.s.Amend(ctx, e.ID, head); err != nil && !errors.Is(err, store.ErrGone) && !errors.Is(err, store.ErrFull) {
+		head := mintHead(key, generations[i], len(body), r.Uint32())
+		if err := h.s.Amend(ctx, store.Key(key), e.ID, store.Head{Octets: head}); err != nil && !errors.Is(err, store.ErrGone) && !errors.Is(err, store.ErrFull) {
 			h.t.Errorf("Amend: %v", err)
 		}
 	default:
@@ -157,7 +165,7 @@ func (h *hammer) step(r *rand.Rand) {
 			limit = int64(r.IntN(len(body) - off + 1))
 			want = body[off : off+int(limit)]
 		}
-		reader, err := h.s.Open(ctx, e.ID, int64(off), limit)
+		reader, err := h.s.Open(ctx, store.Key(key), e.ID, int64(off), limit)
 		if err != nil {
 			if !errors.Is(err, store.ErrGone) {
 				h.t.Errorf("Open: %v", err)
@@ -182,7 +190,7 @@ func (h *hammer) create(ctx context.Context, r *rand.Rand, key string, es []stor
 	if r.IntN(2) == 0 {
 		declared = -1
 	}
-	w, err := h.s.Create(ctx, store.Key(key), headOf(key, generation, len(body), 0), declared)
+	w, err := h.s.Create(ctx, store.Key(key), store.Head{Octets: mintHead(key, generation, len(body), 0)}, declared)
 	if errors.Is(err, store.ErrFull) {
 		return
 	} else if err != nil {
@@ -235,11 +243,14 @@ func (h *hammer) create(ctx context.Context, r *rand.Rand, key string, es []stor
 	}
 	e, err := w.Commit(ctx, replaces...)
 	if err != nil {
-		h.t.Errorf("Commit: %v", err)
+		if !errors.Is(err, store.ErrFull) {
+			h.t.Errorf("Commit: %v", err)
+		}
+		w.Abort(err)
 		return
 	}
 	h.check(key, e)
-	now, err := h.s.Lookup(ctx, store.Key(key))
+	now, err := h.s.Lookup(ctx, store.Key(key), nil)
 	if err != nil {
 		h.t.Error(err)
 	}

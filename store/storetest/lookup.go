@@ -1,7 +1,6 @@
 package storetest
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -31,7 +30,7 @@ func lookupVisible(t *testing.T, s store.Store) {
 	wantIDs(t, s, "k", e.ID)
 	got := look(t, s, "k")[0]
 	if got.ID != e.ID || got.Rev != e.Rev || got.Size != 4 || e.Size != 4 ||
-		string(got.Head) != "head" || string(e.Head) != "head" {
+		headOf(t, s, "k", got) != "head" {
 		t.Errorf("Commit returned %+v and Lookup %+v, want 4 octets under the head %q", e, got, "head")
 	}
 	if _, err := w.Commit(t.Context()); err == nil {
@@ -49,8 +48,8 @@ func lookupOrder(t *testing.T, s store.Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	touch(t, s, a.ID)
-	if err := s.Amend(t.Context(), b.ID, []byte("new")); err != nil {
+	touch(t, s, "k", a.ID)
+	if err := amend(t, s, "k", b.ID, "new"); err != nil {
 		t.Fatal(err)
 	}
 	wantIDs(t, s, "k", c.ID, b.ID, a.ID)
@@ -62,7 +61,7 @@ func lookupKeys(t *testing.T, s store.Store) {
 	keys := []string{"", "\x00", "\x00\x00", "a", "a\x00", "A", "ab", "\xff\xfe", "ä", long, long + "!", "!" + long}
 	for i, k := range keys {
 		octets := []byte(k)
-		w, err := s.Create(t.Context(), octets, []byte{byte(i)}, -1)
+		w, err := s.Create(t.Context(), octets, store.Head{Octets: []byte{byte(i)}}, -1)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -76,52 +75,56 @@ func lookupKeys(t *testing.T, s store.Store) {
 	}
 	for i, k := range keys {
 		octets := []byte(k)
-		es, err := s.Lookup(t.Context(), octets)
+		es, err := s.Lookup(t.Context(), octets, nil)
 		if err != nil || len(es) != 1 {
 			t.Fatalf("Lookup(%.10q) returned %d entries and the error %v, want one", k, len(es), err)
 		}
 		for j := range octets {
 			octets[j] = 'z'
 		}
-		if !bytes.Equal(es[0].Head, []byte{byte(i)}) {
-			t.Errorf("Lookup(%.10q) returned the head %v, want %v", k, es[0].Head, i)
+		if head := headOf(t, s, k, es[0]); head != string([]byte{byte(i)}) {
+			t.Errorf("Lookup(%.10q) leads to the head %q, want %v", k, head, i)
 		}
-		wantBody(t, openBody(t, s, es[0].ID, 0, -1), pattern(k, 0, i))
+		wantBody(t, openBody(t, s, k, es[0].ID, 0, -1), pattern(k, 0, i))
 	}
 	wantIDs(t, s, strings.Repeat("z", len(long)))
 }
 
-// An Entry is a kept response as it was at one moment: what Lookup returned
-// does not change afterwards.
+// What Lookup and Head returned belongs to the caller: it does not change
+// afterwards, and nothing changes with it.
 func lookupShared(t *testing.T, s store.Store) {
 	var ids []store.ID
 	for i := range 5 {
 		ids = append(ids, put(t, s, "k", fmt.Append(nil, "head ", i), nil).ID)
 	}
-	shared := look(t, s, "k")
-	before := slices.Clone(shared)
-	heads := make([]string, len(before))
-	for i, e := range before {
-		heads[i] = string(e.Head)
-	}
-	_ = append(shared, store.Entry{}) // must not reach what others see
-
-	if err := s.Amend(t.Context(), ids[1], []byte("amended")); err != nil {
+	own := look(t, s, "k")
+	before := slices.Clone(own)
+	head, err := s.Head(t.Context(), store.Key("k"), ids[1], own[3].Rev)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Remove(t.Context(), ids[2]); err != nil {
+	head = append(head, '!') // must not reach what others see
+
+	if err := amend(t, s, "k", ids[1], "amended"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Remove(t.Context(), store.Key("k"), ids[2]); err != nil {
 		t.Fatal(err)
 	}
 	last := put(t, s, "k", []byte("replaced"), nil, ids[3])
-	for i, e := range shared {
-		if e.ID != before[i].ID || e.Rev != before[i].Rev || string(e.Head) != heads[i] {
-			t.Errorf("the entry %+v changed to %+v under its holder", before[i], e)
-		}
+	if !slices.Equal(own, before) || string(head) != "head 1!" {
+		t.Errorf("%+v changed to %+v, or %q, under its holder", before, own, head)
 	}
+	_, err = s.Head(t.Context(), store.Key("k"), ids[1], own[3].Rev)
+	wantErr(t, "the head before Amend", err, store.ErrGone)
+	_, err = s.Head(t.Context(), store.Key("k"), ids[2], own[2].Rev)
+	wantErr(t, "the head of what was removed", err, store.ErrGone)
+	_, err = s.Head(t.Context(), store.Key("other"), last.ID, last.Rev)
+	wantErr(t, "the head under another key", err, store.ErrGone)
 	wantIDs(t, s, "k", last.ID, ids[4], ids[1], ids[0])
 }
 
-// An ID is never given twice in the life of a store, and is never zero.
+// An ID is never given twice in the life of a store, rises, and is never zero.
 func lookupID(t *testing.T, s store.Store) {
 	const each = 200
 	given := make([][]store.ID, 4)
@@ -129,14 +132,18 @@ func lookupID(t *testing.T, s store.Store) {
 	for g := range given {
 		wg.Go(func() {
 			for i := range each {
-				e, err := commit(t.Context(), s, fmt.Sprint("k", (g+i)%7), nil, nil, 0)
+				key := fmt.Sprint("k", (g+i)%7)
+				e, err := commit(t.Context(), s, key, nil, nil, 0)
 				if err != nil {
 					t.Error(err)
 					return
 				}
+				if last := len(given[g]) - 1; last >= 0 && given[g][last] >= e.ID {
+					t.Errorf("the ID %d was given after %d", e.ID, given[g][last])
+				}
 				given[g] = append(given[g], e.ID)
 				if i%2 == 0 {
-					if err := s.Remove(t.Context(), e.ID); err != nil {
+					if err := s.Remove(t.Context(), store.Key(key), e.ID); err != nil {
 						t.Error(err)
 					}
 				}
@@ -155,32 +162,30 @@ func lookupID(t *testing.T, s store.Store) {
 	}
 }
 
-// A commit past MaxVariants lets the least recently used entry of that key go.
-// An Open counts as a use, also with n = 0; a Lookup does not.
+// A commit past MaxVariants lets another entry of that key go.
 func lookupMaxVariants(t *testing.T, s store.Store) {
 	other := put(t, s, "other", nil, nil) // older than all, but of another key
 	var ids []store.ID
 	for i := range store.MaxVariants {
 		ids = append(ids, put(t, s, "k", nil, pattern("k", uint64(i), 10)).ID)
 	}
-	touch(t, s, ids[0])
-	wantBody(t, openBody(t, s, ids[2], 0, -1), pattern("k", 2, 10))
-	look(t, s, "k")
-	ids = append(ids, put(t, s, "k", nil, nil).ID)          // lets ids[1] go
-	ids = append(ids, put(t, s, "k", nil, nil).ID)          // lets ids[3] go
 	ids = append(ids, put(t, s, "k", nil, nil, ids[40]).ID) // has room
-	want := slices.Concat([]store.ID{ids[0], ids[2]}, ids[4:40], ids[41:])
+	want := slices.Delete(slices.Clone(ids), 40, 41)
 	slices.Reverse(want)
 	wantIDs(t, s, "k", want...)
-	wantIDs(t, s, "other", other.ID)
-	for _, id := range []store.ID{ids[1], ids[3], ids[40]} {
-		_, err := s.Open(t.Context(), id, 0, 0)
+	for range 3 * store.MaxVariants {
+		before := look(t, s, "k")
+		e := put(t, s, "k", nil, nil)
+		now := look(t, s, "k")
+		if len(now) != store.MaxVariants || now[0].ID != e.ID {
+			t.Fatalf("%d variants, the first of them %+v; want %d and %+v", len(now), now[0], store.MaxVariants, e)
+		}
+		gone := slices.DeleteFunc(before, func(e store.Entry) bool { return slices.Contains(now, e) })
+		if len(gone) != 1 {
+			t.Fatalf("%d variants left for one", len(gone))
+		}
+		_, err := s.Open(t.Context(), store.Key("k"), gone[0].ID, 0, 0)
 		wantErr(t, "Open of a variant that was let go", err, store.ErrGone)
 	}
-	for range 3 * store.MaxVariants {
-		put(t, s, "k", nil, nil)
-	}
-	if n := len(look(t, s, "k")); n != store.MaxVariants {
-		t.Errorf("%d variants are kept, want %d", n, store.MaxVariants)
-	}
+	wantIDs(t, s, "other", other.ID)
 }

@@ -45,6 +45,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Open/Range", openRange},
 		{"Open/Sizes", openSizes},
 		{"Open/Gone", openGone},
+		{"Open/Foreign", openForeign},
 		{"Open/Outlives", openOutlives},
 		{"Amend/Head", amendHead},
 		{"Amend/Whole", amendWhole},
@@ -106,7 +107,7 @@ func put(t *testing.T, s store.Store, key string, head, body []byte, replaces ..
 
 // commit stores body under key, declared as size octets.
 func commit(ctx context.Context, s store.Store, key string, head, body []byte, size int64, replaces ...store.ID) (store.Entry, error) {
-	w, err := s.Create(ctx, store.Key(key), head, size)
+	w, err := s.Create(ctx, store.Key(key), store.Head{Octets: head}, size)
 	if err != nil {
 		return store.Entry{}, err
 	}
@@ -117,13 +118,17 @@ func commit(ctx context.Context, s store.Store, key string, head, body []byte, s
 		w.Abort(io.ErrShortWrite)
 		return store.Entry{}, io.ErrShortWrite
 	}
-	return w.Commit(ctx, replaces...)
+	e, err := w.Commit(ctx, replaces...)
+	if err != nil {
+		w.Abort(err)
+	}
+	return e, err
 }
 
 // create begins an entry or fails the test.
 func create(t *testing.T, s store.Store, key string, size int64) store.Writer {
 	t.Helper()
-	w, err := s.Create(t.Context(), store.Key(key), []byte("head"), size)
+	w, err := s.Create(t.Context(), store.Key(key), store.Head{Octets: []byte("head")}, size)
 	if err != nil {
 		t.Fatalf("Create(%q, size %d): %v", key, size, err)
 	}
@@ -149,19 +154,34 @@ func follow(t *testing.T, w store.Writer, off int64) io.ReadCloser {
 }
 
 // openBody opens n octets of id from off or fails the test.
-func openBody(t *testing.T, s store.Store, id store.ID, off, n int64) io.ReadCloser {
+func openBody(t *testing.T, s store.Store, key string, id store.ID, off, n int64) io.ReadCloser {
 	t.Helper()
-	r, err := s.Open(t.Context(), id, off, n)
+	r, err := s.Open(t.Context(), store.Key(key), id, off, n)
 	if err != nil {
-		t.Fatalf("Open(%d, %d, %d): %v", id, off, n, err)
+		t.Fatalf("Open(%q, %d, %d, %d): %v", key, id, off, n, err)
 	}
 	return r
 }
 
-// touch uses id or fails the test.
-func touch(t *testing.T, s store.Store, id store.ID) {
+// amend gives id another head.
+func amend(t *testing.T, s store.Store, key string, id store.ID, head string) error {
+	return s.Amend(t.Context(), store.Key(key), id, store.Head{Octets: []byte(head)})
+}
+
+// headOf returns the head of e or fails the test.
+func headOf(t *testing.T, s store.Store, key string, e store.Entry) string {
 	t.Helper()
-	closeBody(t, openBody(t, s, id, 0, 0))
+	head, err := s.Head(t.Context(), store.Key(key), e.ID, e.Rev)
+	if err != nil {
+		t.Fatalf("Head(%q, %d, %d): %v", key, e.ID, e.Rev, err)
+	}
+	return string(head)
+}
+
+// touch uses id or fails the test.
+func touch(t *testing.T, s store.Store, key string, id store.ID) {
+	t.Helper()
+	closeBody(t, openBody(t, s, key, id, 0, 0))
 }
 
 func closeBody(t *testing.T, r io.Closer) {
@@ -174,7 +194,7 @@ func closeBody(t *testing.T, r io.Closer) {
 // look returns the entries under key or fails the test.
 func look(t *testing.T, s store.Store, key string) []store.Entry {
 	t.Helper()
-	es, err := s.Lookup(t.Context(), store.Key(key))
+	es, err := s.Lookup(t.Context(), store.Key(key), nil)
 	if err != nil {
 		t.Fatalf("Lookup(%q): %v", key, err)
 	}

@@ -1,0 +1,362 @@
+package disk
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"sync"
+
+	"github.com/larderhq/larder/store"
+)
+
+var (
+	errOffset  = errors.New("store/disk: negative offset")
+	errReading = errors.New("store/disk: read after Close of the reader")
+	errDamaged = errors.New("store/disk: the octets on disk are not those that were written")
+	errCount   = errors.New("store/disk: the receiver of a body returned an impossible count")
+)
+
+// A part is a run of octets of a body that lies in one record.
+type part struct {
+	at   int64 // of its first octet, in the body
+	size int64
+	addr uint64 // of the record
+	seq  uint64 // of its segment
+
+	// Known from the start for some, read from the record for others.
+	data int64    // offset of the octets in the file
+	sums []uint32 // of its blocks
+}
+
+// A body is where the octets of a body lie. Any number of goroutines may read it.
+type body struct {
+	v    *volume
+	size int64
+
+	mu    sync.Mutex
+	parts []part
+}
+
+// bodyOf returns the body of r.
+func (v *volume) bodyOf(ctx context.Context, r *record) (*body, error) {
+	b := &body{v: v, size: r.size}
+	if r.size == 0 {
+		return b, nil
+	}
+	table, said, err := v.partOf(ctx, r, r.killsAt(), r.headAt()-r.killsAt())
+	if err != nil || sumOf(table) != r.tableSum {
+		return nil, v.lose(r, said, err)
+	}
+	if r.pieces == 0 {
+		sums := parseSums(table[r.sumsAt()-r.killsAt():])
+		b.parts = []part{{size: r.size, addr: r.addr, seq: r.seq, data: r.at(r.bodyAt()), sums: sums}}
+		return b, nil
+	}
+	pieces, ok := parsePieces(table[r.piecesAt()-r.killsAt():r.sumsAt()-r.killsAt()], r.size)
+	if !ok {
+		return nil, v.lose(r, damaged, nil)
+	}
+	at := int64(0)
+	for _, p := range pieces {
+		if v.seqAt(p.addr) != p.seq {
+			return nil, v.lose(r, gone, nil)
+		}
+		b.parts = append(b.parts, part{at: at, size: p.size, addr: p.addr, seq: p.seq})
+		at += p.size
+	}
+	return b, nil
+}
+
+// find returns the part that has the octet at off.
+func (b *body) find(off int64) int {
+	i, _ := slices.BinarySearchFunc(b.parts, off, func(p part, off int64) int {
+		if off < p.at {
+			return 1
+		}
+		if off >= p.at+p.size {
+			return -1
+		}
+		return 0
+	})
+	return i
+}
+
+// segments returns the segments that hold the octets [off, end), each once.
+func (b *body) segments(off, end int64) []part {
+	var all []part
+	for _, p := range b.parts[b.find(off):] {
+		if p.at >= end {
+			break
+		}
+		if len(all) == 0 || all[len(all)-1].seq != p.seq {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// pin keeps [off, end) readable until the result is called. It reports false if
+// some of it is gone.
+func (b *body) pin(off, end int64) (unpin func(), ok bool) {
+	var pinned []part
+	unpin = func() {
+		for _, p := range pinned {
+			b.v.unpin(p.seq)
+		}
+	}
+	for _, p := range b.segments(off, end) {
+		if !b.v.pin(p.addr, p.seq) {
+			unpin()
+			return nil, false
+		}
+		pinned = append(pinned, p)
+	}
+	return unpin, true
+}
+
+// part returns the part that has the octet at off, with its sums.
+func (b *body) part(ctx context.Context, off int64) (part, error) {
+	b.mu.Lock()
+	i := b.find(off)
+	p := b.parts[i]
+	b.mu.Unlock()
+	if p.sums != nil {
+		return p, nil
+	}
+	if err := b.v.locate(ctx, &p); err != nil {
+		return part{}, err
+	}
+	b.mu.Lock()
+	b.parts[i] = p
+	b.mu.Unlock()
+	return p, nil
+}
+
+// locate finds the octets and sums of p in its record.
+func (v *volume) locate(ctx context.Context, p *part) error {
+	r := record{start: make([]byte, unit)}
+	if _, err := v.readRecord(ctx, r.start, int64(p.addr)*unit); err != nil {
+		return err
+	}
+	h, ok := parseHeader(r.start, v.key, v.limitAt(p.addr))
+	if !ok || h.addr != p.addr || h.seq != p.seq || h.size != p.size || h.kind == kindTombstone || h.pieces > 0 {
+		return errDamaged
+	}
+	r.header = h
+	from, n := h.killsAt(), h.headAt()-h.killsAt() // all three lists, for their sum
+	if h.kind == kindChunk {
+		from, n = headerLen, int64(h.blocks)*4
+	}
+	table, _, err := v.partOf(ctx, &r, from, n)
+	if err != nil {
+		return err
+	}
+	if sumOf(table) != h.tableSum {
+		return errDamaged
+	}
+	p.data, p.sums = h.at(h.bodyAt()), parseSums(table[n-int64(h.blocks)*4:])
+	return nil
+}
+
+// block reads and verifies the block that has the octet at off, into room if
+// that is large enough, and returns what follows there from off on. After an
+// error room must not be used again.
+func (b *body) block(ctx context.Context, off int64, room []byte) ([]byte, error) {
+	p, err := b.part(ctx, off)
+	if err != nil {
+		return nil, err
+	}
+	i := (off - p.at) / blockLen
+	n := int(min(blockLen, p.size-i*blockLen))
+	if cap(room) < n {
+		room = make([]byte, n)
+	}
+	room = room[:n]
+	if err := b.v.readAt(ctx, room, p.data+i*blockLen); err != nil {
+		return nil, err
+	}
+	if sumOf(room) != p.sums[i] {
+		return nil, errDamaged
+	}
+	return room[off-p.at-i*blockLen:], nil
+}
+
+// ReadAt implements io.ReaderAt.
+func (b *body) ReadAt(p []byte, off int64) (n int, err error) {
+	if off < 0 {
+		return 0, errOffset
+	}
+	for n < len(p) {
+		if off >= b.size {
+			return n, io.EOF
+		}
+		block, err := b.block(context.Background(), off, nil)
+		if err != nil {
+			return n, err
+		}
+		m := copy(p[n:], block)
+		n, off = n+m, off+int64(m)
+	}
+	return n, nil
+}
+
+// A reader reads a part of a committed body.
+type reader struct {
+	body   *body
+	record record
+	served int
+
+	mu    sync.Mutex // held while it reads
+	off   int64      // of what follows block
+	end   int64
+	block []byte // verified, to be handed out next
+	room  []byte
+	done  func() // nil after Close
+}
+
+// openBody returns a reader of n octets of r from off; n < 0 means to the end. What
+// comes first is read here, so that damage to it is nobody's but the store's.
+func (v *volume) openBody(ctx context.Context, r *record, off, n int64) (io.ReadCloser, error) {
+	served := int(r.ref.Hits)
+	v.index.Touch(r.hash, r.addr)
+	v.tally.hits.Add(1)
+	if left := max(r.size-off, 0); n < 0 || n > left {
+		n = left
+	}
+	if n == 0 {
+		return &reader{served: served, done: func() {}}, nil
+	}
+	if !v.pin(r.addr, r.seq) {
+		return nil, store.ErrGone
+	}
+	defer v.unpin(r.seq)
+	b, err := v.bodyOf(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	unpin, ok := b.pin(off, off+n)
+	if !ok {
+		return nil, store.ErrGone
+	}
+	v.hold()
+	rd := &reader{body: b, record: *r, served: served, off: off, end: off + n}
+	rd.record.start = nil
+	rd.done = func() { unpin(); v.release() }
+	if _, err := rd.next(ctx); err != nil {
+		rd.done()
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, store.ErrGone
+	}
+	return rd, nil
+}
+
+// Served implements Served.
+func (r *reader) Served() int { return r.served }
+
+// next returns octets that follow, without moving on. It returns io.EOF at the
+// end. The caller holds mu, or is the only one that knows r.
+func (r *reader) next(ctx context.Context) ([]byte, error) {
+	switch {
+	case r.done == nil:
+		return nil, errReading
+	case len(r.block) > 0:
+		return r.block, nil
+	case r.off >= r.end:
+		return nil, io.EOF
+	}
+	block, err := r.body.block(ctx, r.off, r.room)
+	if err != nil {
+		r.room = nil
+		v, rec := r.body.v, &r.record
+		if errors.Is(err, errDamaged) && r.body.intactAt(r.off) {
+			v.drop(rec.hash, rec.addr, rec.seq, damaged)
+		} else if errors.Is(err, errRead) {
+			v.drop(rec.hash, rec.addr, rec.seq, unread)
+		}
+		return nil, err
+	}
+	r.room = block[:0:cap(block)]
+	r.block = block[:min(int64(len(block)), r.end-r.off)]
+	r.off += int64(len(r.block))
+	return r.block, nil
+}
+
+// intactAt says whether what has the octet at off was not overwritten.
+func (b *body) intactAt(off int64) bool {
+	b.mu.Lock()
+	p := b.parts[b.find(off)]
+	b.mu.Unlock()
+	return b.v.intact(p.addr, p.seq)
+}
+
+func (r *reader) advance(n int) { r.block = r.block[n:] }
+
+func (r *reader) Read(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return read(context.Background(), r, p)
+}
+
+func (r *reader) WriteTo(to io.Writer) (int64, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return writeTo(context.Background(), r, to)
+}
+
+func (r *reader) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.done != nil {
+		r.done()
+		r.done, r.block, r.room = nil, nil, nil
+	}
+	return nil
+}
+
+// A source gives octets piece by piece.
+type source interface {
+	next(ctx context.Context) ([]byte, error)
+	advance(n int)
+}
+
+// read is io.Reader.Read over src.
+func read(ctx context.Context, src source, p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	piece, err := src.next(ctx)
+	if err != nil {
+		return 0, err
+	}
+	n := copy(p, piece)
+	src.advance(n)
+	return n, nil
+}
+
+// writeTo is io.WriterTo.WriteTo over src.
+func writeTo(ctx context.Context, src source, to io.Writer) (total int64, err error) {
+	for {
+		piece, err := src.next(ctx)
+		if err == io.EOF {
+			return total, nil
+		}
+		if err != nil {
+			return total, err
+		}
+		n, err := to.Write(piece)
+		if n < 0 || n > len(piece) {
+			return total, errCount
+		}
+		src.advance(n)
+		total += int64(n)
+		if err != nil {
+			return total, err
+		}
+		if n < len(piece) {
+			return total, io.ErrShortWrite
+		}
+	}
+}

@@ -1,0 +1,543 @@
+// Package disk keeps responses on one or several disks, and still has them after
+// a restart, however the last run ended.
+//
+// A disk is a folder with one large file, cut in segments. Everything is appended
+// to the current segment: entries, pieces of large bodies, and tombstones of what
+// was removed. When no segment is free the oldest is reused; what was used since
+// it was written is written again first. Nothing is changed in place, so what a
+// crash may damage is what was being written, and that is found out by its sums:
+// no octet of a body leaves before its block was verified, and a record counts
+// only at its place, in the life of the segment it was written in.
+//
+// Where the records of a key lie is known to an index in memory, of at most 24
+// octets an entry; to learn that there are none takes no lock and no disk. The
+// index is saved now and then. A restart reads it, and the segments written
+// since, while the store is already in use.
+//
+// Whoever commits does not wait for the disk: what is appended is readable at
+// once and written behind. If too much waits to be written, ErrFull says so. Only
+// Remove waits, until the tombstone is durable, and a Commit that replaces
+// something, until the operating system has the new record.
+//
+// A disk that fails, or that keeps somebody waiting for longer than the patience
+// with it, is taken out: then the entries on it are not there, and their keys go
+// to the other disks. It is tried again now and then, and begins empty.
+package disk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/larderhq/larder/internal/vfs"
+	"github.com/larderhq/larder/store"
+)
+
+// Defaults of Options.
+const (
+	defaultSegment    = 64 << 20
+	defaultMaxObject  = 100 << 30
+	defaultBuffer     = 8 << 20
+	defaultPatience   = 2 * time.Second
+	defaultCheckpoint = time.Minute
+)
+
+// A Disk is a folder of the store's own.
+type Disk struct {
+	FS vfs.FS
+
+	// Size is the room that the store takes there, in octets: at least four
+	// segments. All of it is allocated when the disk is first used.
+	Size int64
+
+	// Name is what notes call the disk. Empty: its number, from 0.
+	Name string
+}
+
+// Options say what a Store is made of. Only Disks has no default.
+type Options struct {
+	Disks []Disk
+
+	// Segment is the length of a segment in octets, on disks that are used for
+	// the first time: a multiple of 64 KiB, at most 1 GiB. Zero: 64 MiB.
+	Segment int64
+
+	// MaxObject is the longest body that is kept, in octets. Zero: 100 GiB. It
+	// is never more than half of the smallest disk.
+	MaxObject int64
+
+	// WriteBudget is how many octets a second Put may write on average to a
+	// disk that is full, counted over an hour, before it refuses keys that it
+	// has not seen before. Zero: no limit.
+	WriteBudget int64
+
+	// Buffer is the most that may wait to be written to one disk, in octets.
+	// Zero: 8 MiB.
+	Buffer int64
+
+	// LazyRemoves has Remove return when the operating system knows what was
+	// removed, without waiting until the disk knows: then it may come back
+	// after a power failure, within about a second.
+	LazyRemoves bool
+
+	// Patience is how long one operation of a disk may take before the disk is
+	// taken out. Zero: 2 s.
+	Patience time.Duration
+
+	// CheckpointEvery is how often the index is saved if it has changed. Zero:
+	// 1 min.
+	CheckpointEvery time.Duration
+
+	// Now is the Unix time in seconds. It refills WriteBudget and nothing else.
+	// Nil: the clock of the machine.
+	Now func() int64
+
+	// Seed makes identities and keyed hashes predictable, for tests. Zero: they
+	// come from the operating system.
+	Seed uint64
+
+	// Notes is told in one line each what an operator must know: a disk was
+	// taken out, or something on it is damaged. It may be called by any
+	// goroutine and must not call the Store. Nil: nobody is told.
+	Notes func(line string)
+}
+
+func (o *Options) fill() {
+	if o.Segment == 0 {
+		o.Segment = defaultSegment
+	}
+	if o.MaxObject <= 0 {
+		o.MaxObject = defaultMaxObject
+	}
+	if o.Buffer <= 0 {
+		o.Buffer = defaultBuffer
+	}
+	if o.Patience <= 0 {
+		o.Patience = defaultPatience
+	}
+	if o.CheckpointEvery <= 0 {
+		o.CheckpointEvery = defaultCheckpoint
+	}
+	if o.Now == nil {
+		o.Now = func() int64 { return time.Now().Unix() }
+	}
+}
+
+// check says what is wrong with o, and what to do.
+func (o *Options) check() error {
+	if len(o.Disks) == 0 {
+		return errors.New("store/disk: no disks: give at least one")
+	}
+	if o.Segment < minSegment || o.Segment > maxSegment || o.Segment%blockLen != 0 {
+		return fmt.Errorf("store/disk: a segment of %d octets: give a multiple of 64 KiB, up to 1 GiB", o.Segment)
+	}
+	for i, d := range o.Disks {
+		if d.Size < minSegments*o.Segment || d.Size > maxSize {
+			return fmt.Errorf("store/disk: disk %s has %d octets: give it at least %d segments of %d octets, and at most 512 TiB",
+				d.name(i), d.Size, minSegments, o.Segment)
+		}
+	}
+	return nil
+}
+
+func (d *Disk) name(i int) string {
+	if d.Name != "" {
+		return d.Name
+	}
+	return fmt.Sprint(i)
+}
+
+// A Store keeps responses on disks. It is safe for use by any number of
+// goroutines. Make one with Open.
+type Store struct {
+	opts      Options
+	disks     []*slot
+	maxObject int64
+	ids       atomic.Uint64
+	closed    atomic.Bool
+	ready     chan struct{}
+	life      context.Context // ends with Close
+	die       context.CancelFunc
+	tending   sync.WaitGroup
+
+	sets     atomic.Pointer[sets]
+	grouping sync.Mutex // held while sets change
+
+	mu      sync.Mutex
+	writers map[*writer]struct{}
+}
+
+// A slot is where a disk is, or was.
+type slot struct {
+	Disk
+	lock   io.Closer
+	super  *superblock // while it is being opened
+	volume atomic.Pointer[volume]
+}
+
+var _ store.Store = (*Store)(nil)
+
+// Open returns the store on these disks as the last run left it, or an empty one.
+// It reads little: entries of earlier runs become visible while the store is
+// already in use, see Ready. The caller closes.
+//
+// A disk that cannot be used now, or that somebody else uses, is an error, and
+// so is one that was written by another version. A disk whose description of
+// itself was destroyed is begun anew, and noted.
+func Open(opts Options) (*Store, error) {
+	opts.fill()
+	if err := opts.check(); err != nil {
+		return nil, err
+	}
+	s := &Store{opts: opts, maxObject: opts.MaxObject, ready: make(chan struct{}), writers: map[*writer]struct{}{}}
+	s.life, s.die = context.WithCancel(context.Background())
+	if err := s.openDisks(); err != nil {
+		for _, d := range s.disks {
+			err = errors.Join(err, d.abandon())
+		}
+		s.die()
+		return nil, err
+	}
+	for _, d := range s.disks {
+		s.maxObject = min(s.maxObject, d.Size/2)
+		d.volume.Load().start()
+	}
+	go s.awaitReady(s.initial())
+	for _, d := range s.disks {
+		s.tending.Go(func() { s.tend(d) })
+	}
+	return s, nil
+}
+
+func (s *Store) openDisks() error {
+	var lead *superblock // of those that know most
+	for i, d := range s.opts.Disks {
+		d.Name = d.name(i)
+		at := &slot{Disk: d}
+		s.disks = append(s.disks, at)
+		var err error
+		if at.super, err = at.inspect(&s.opts); err != nil {
+			return fmt.Errorf("store/disk: disk %s: %w", d.Name, err)
+		}
+		if at.super != nil && (lead == nil || behind(lead, at.super)) {
+			lead = at.super
+		}
+	}
+	epoch, all := uint64(1), []set(nil)
+	if lead != nil {
+		epoch, all = lead.Epoch+1, lead.Sets
+	}
+	if epoch > maxEpoch {
+		return fmt.Errorf("store/disk: the disks were opened %d times, and can name no more entries: empty their folders", epoch)
+	}
+	s.ids.Store(epoch << epochShift)
+	var now []member
+	for i, d := range s.disks {
+		d.anew(&s.opts, uint64(i), lead)
+		now = append(now, member{d.super.Identity, d.super.Secret, d.Size})
+	}
+	known := newSets(extend(all, uint64(s.NextID()), now))
+	s.sets.Store(known)
+	for _, d := range s.disks {
+		v := newVolume(s, d.Disk, d.super)
+		d.volume.Store(v)
+		v.super.Sets = known.all
+		if err := v.open(epoch); err != nil {
+			return fmt.Errorf("store/disk: disk %s: %w", d.Name, err)
+		}
+	}
+	close(known.known)
+	return nil
+}
+
+// anew makes d another disk if it is new, or if it was not there when the others
+// were: what is on it may have been replaced or removed meanwhile.
+func (d *slot) anew(opts *Options, number uint64, lead *superblock) {
+	if d.super != nil && !behind(d.super, lead) {
+		return
+	}
+	if d.super != nil && opts.Notes != nil {
+		opts.Notes(fmt.Sprintf("disk %s: it was not in use when others were; it begins anew", d.Name))
+	}
+	if lead != nil {
+		number += lead.Epoch << 8
+	}
+	d.super = newSuper(opts, d.Size, number)
+}
+
+// inspect locks the disk and reads what it is; nil: nothing yet.
+func (d *slot) inspect(opts *Options) (*superblock, error) {
+	lock, err := d.FS.Lock(lockName)
+	if err != nil {
+		return nil, err
+	}
+	d.lock = lock
+	super, err := readSuper(d.FS)
+	if errors.Is(err, errNotSuper) {
+		if opts.Notes != nil {
+			opts.Notes(fmt.Sprintf("disk %s: %v; it begins anew, and what was cached there is lost", d.Name, err))
+		}
+		super, err = nil, nil
+	}
+	return super, err
+}
+
+// abandon lets go of a disk that is not used after all.
+func (d *slot) abandon() (err error) {
+	if v := d.volume.Load(); v != nil {
+		v.die()
+		if v.segments != nil {
+			v.release()
+		}
+	}
+	if d.lock != nil {
+		err = d.lock.Close()
+	}
+	return err
+}
+
+// initial returns the volumes of all disks.
+func (s *Store) initial() (all []*volume) {
+	for _, d := range s.disks {
+		all = append(all, d.volume.Load())
+	}
+	return all
+}
+
+// awaitReady closes ready when the index of each disk is complete, or the disk
+// is out or closed.
+func (s *Store) awaitReady(volumes []*volume) {
+	for _, v := range volumes {
+		select {
+		case <-v.ready:
+		case <-v.out:
+		case <-v.stop:
+		}
+	}
+	close(s.ready)
+}
+
+// Ready returns a channel that is closed when all entries of earlier runs that
+// there are can be found, or the store was closed.
+func (s *Store) Ready() <-chan struct{} { return s.ready }
+
+// NextID returns an ID that is greater than all given before, by this run and
+// those before it. Commit takes its IDs from here; who gives IDs to entries that
+// may later be Put takes them from here too.
+func (s *Store) NextID() store.ID { return store.ID(s.ids.Add(1)) }
+
+// home returns the disk that has key, and the hash of key there; nil if all are
+// out.
+func (s *Store) home(key store.Key) (*volume, uint64) {
+	if len(s.disks) == 1 {
+		v := s.disks[0].volume.Load()
+		if v.isOut() {
+			return nil, 0
+		}
+		return v, v.key.sum(key)
+	}
+	var best *volume
+	var bestHash uint64
+	var least float64
+	for _, d := range s.disks {
+		v := d.volume.Load()
+		if v.isOut() {
+			continue
+		}
+		hash := v.key.sum(key)
+		if r := rank(hash, d.Size); best == nil || r < least {
+			best, bestHash, least = v, hash, r
+		}
+	}
+	return best, bestHash
+}
+
+// Lookup implements store.Store.
+func (s *Store) Lookup(ctx context.Context, key store.Key, into []store.Entry) ([]store.Entry, error) {
+	if s.closed.Load() {
+		return into, store.ErrClosed
+	}
+	v, hash := s.home(key)
+	if v == nil {
+		return into, nil
+	}
+	into, err := v.lookup(ctx, hash, key, into)
+	if errors.Is(err, errOut) {
+		err = nil
+	}
+	return into, err
+}
+
+// Head implements store.Store.
+func (s *Store) Head(ctx context.Context, key store.Key, id store.ID, rev uint32) ([]byte, error) {
+	v, hash, err := s.homeOf(key)
+	if err != nil {
+		return nil, err
+	}
+	r, err := v.hinted(ctx, hash, key, id)
+	if err == nil && r.rev < rev {
+		r, err = v.entry(ctx, hash, key, id)
+	}
+	if err != nil {
+		return nil, lost(err)
+	}
+	if r.rev != rev {
+		return nil, store.ErrGone
+	}
+	head, err := v.head(ctx, &r)
+	if errors.Is(err, store.ErrGone) {
+		if r, err = v.elsewhere(ctx, &r, key); err == nil && r.rev != rev {
+			err = store.ErrGone
+		}
+		if err == nil {
+			head, err = v.head(ctx, &r)
+		}
+	}
+	return head, lost(err)
+}
+
+// homeOf is home for those that need an entry.
+func (s *Store) homeOf(key store.Key) (*volume, uint64, error) {
+	if s.closed.Load() {
+		return nil, 0, store.ErrClosed
+	}
+	v, hash := s.home(key)
+	if v == nil {
+		return nil, 0, store.ErrGone
+	}
+	return v, hash, nil
+}
+
+// lost is what a caller is told of an entry on a disk that went out.
+func lost(err error) error {
+	if errors.Is(err, errOut) || errors.Is(err, errRead) {
+		return store.ErrGone
+	}
+	return err
+}
+
+// Served is implemented by what Store.Open returns: how often the entry was
+// opened before, since it was last written to the disk; from 7 on it is not
+// counted further.
+type Served interface {
+	Served() int
+}
+
+// Open implements store.Store. The reader is an io.WriterTo and tells how often
+// the entry was Served. It is for one goroutine at a time; its Close may be called
+// more than once. What comes first of the body is verified here; a later part of
+// a long one may prove damaged while it is read.
+func (s *Store) Open(ctx context.Context, key store.Key, id store.ID, off, n int64) (io.ReadCloser, error) {
+	if off < 0 {
+		return nil, errOffset
+	}
+	v, hash, err := s.homeOf(key)
+	if err != nil {
+		return nil, err
+	}
+	r, err := v.hinted(ctx, hash, key, id)
+	if err != nil {
+		return nil, lost(err)
+	}
+	rd, err := v.openBody(ctx, &r, off, n)
+	if errors.Is(err, store.ErrGone) {
+		if r, err = v.elsewhere(ctx, &r, key); err == nil {
+			rd, err = v.openBody(ctx, &r, off, n)
+		}
+	}
+	return rd, lost(err)
+}
+
+// Create implements store.Store. A body of unknown length, or of more than a
+// mebibyte, is written to the disk as it comes, and read there by those who
+// follow it.
+func (s *Store) Create(_ context.Context, key store.Key, head store.Head, size int64) (store.Writer, error) {
+	if s.closed.Load() {
+		return nil, store.ErrClosed
+	}
+	if size > s.maxObject {
+		return nil, store.ErrFull
+	}
+	v, hash := s.home(key)
+	if v == nil {
+		return nil, store.ErrFull
+	}
+	return s.newWriter(v, hash, key, head, size)
+}
+
+func (s *Store) newWriter(v *volume, hash uint64, key store.Key, head store.Head, size int64) (*writer, error) {
+	if int64(len(key)+len(head.Octets)) > v.segment/4 {
+		return nil, store.ErrFull
+	}
+	head.Octets = append([]byte(nil), head.Octets...)
+	w := &writer{s: s, v: v, hash: hash, key: append(store.Key(nil), key...), head: head, declared: size, users: 1}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed.Load() {
+		return nil, store.ErrClosed
+	}
+	s.writers[w] = struct{}{}
+	v.hold()
+	return w, nil
+}
+
+func (s *Store) forget(w *writer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.writers, w)
+}
+
+// Amend implements store.Store. ErrFull: there is no room for the new head; the
+// old one stands.
+func (s *Store) Amend(ctx context.Context, key store.Key, id store.ID, head store.Head) error {
+	v, hash, err := s.homeOf(key)
+	if err != nil {
+		return err
+	}
+	return lost(v.amend(ctx, hash, key, id, head))
+}
+
+// Remove implements store.Store. It fails if it is not certain that id stays
+// away after a restart, for instance because its disk was taken out.
+func (s *Store) Remove(ctx context.Context, key store.Key, id store.ID) error {
+	if s.closed.Load() {
+		return store.ErrClosed
+	}
+	v, hash := s.home(key)
+	if v == nil {
+		return errAlone
+	}
+	if err := v.remove(ctx, hash, key, id); err != nil {
+		return fmt.Errorf("store/disk: entry %d may come back after a restart: %w", id, err)
+	}
+	return s.told(ctx)
+}
+
+// Close implements store.Store. It writes what waits to be written, saves the
+// index and unlocks the disks. Open readers go on; writers fail with ErrClosed.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closed.Swap(true) {
+		s.mu.Unlock()
+		return store.ErrClosed
+	}
+	open := s.writers
+	s.writers = nil
+	s.mu.Unlock()
+	s.die()
+	s.tending.Wait()
+	s.regroup() // of disks that went out at the last moment
+	for w := range open {
+		w.end(store.ErrClosed)
+	}
+	var errs []error
+	for _, d := range s.disks {
+		errs = append(errs, d.volume.Load().close(), d.lock.Close())
+	}
+	<-s.ready
+	return errors.Join(errs...)
+}

@@ -1,0 +1,470 @@
+package disk
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/larderhq/larder/internal/vfs"
+	"github.com/larderhq/larder/store"
+	"github.com/larderhq/larder/store/disk/internal/index"
+)
+
+// Bounds of what a disk can be.
+const (
+	minSegment  = 64 << 10
+	maxSegment  = 1 << 30
+	minSegments = 4
+	maxSize     = (index.MaxAddr + 1) * unit
+	maxEpoch    = 1<<23 - 1
+	epochShift  = 40 // of IDs
+	seqShift    = 32 // of segment numbers: the epoch stands above
+)
+
+// errOut says that the disk is out: callers go on without it.
+var errOut = errors.New("store/disk: the disk was taken out")
+
+// A volume is one disk as long as it works. When it fails it is out for good;
+// the store may make a new volume of the same folder, empty.
+//
+// Locks are taken in this order: a stripe, mu, late.mu. No lock is held while the
+// disk works, save that a stripe waits for mu.
+type volume struct {
+	opts     *Options
+	fs       vfs.FS
+	name     string // for notes
+	super    *superblock
+	key      secret
+	segment  int64 // octets
+	chunkMax int64 // octets of a body in one chunk
+	bodyMax  int64 // octets of a body that lies in its object's record
+
+	// counts says whether the entry of an ID is to be believed: see type set.
+	counts func(v *volume, key store.Key, id store.ID) bool
+	admit  *admission
+
+	segments, table vfs.File
+
+	index   *index.Index
+	lent    index.Flags // the flag that means "lent" in this epoch
+	stripes [256]stripe // by hash: guard what is done to the entries of one key
+	hints   [hintCount]atomic.Uint64
+
+	// seqs are the segments that live in each place of the file. Zero: what
+	// lies there is nobody's.
+	seqs []atomic.Uint64
+
+	mu      sync.Mutex
+	log     log
+	places  places
+	stopped bool // nothing is appended any more
+
+	late   late
+	gate   sync.RWMutex // held by changes during recovery, and by its end
+	saving sync.Mutex   // held while a checkpoint is written
+	saved  uint64       // checkpoints of this run
+
+	known   int                // places that the table has told of before
+	first   uint64             // segment of this run
+	resumed *checkpoint        // where the last run ended in peace, or nil
+	life    context.Context    // ends with the volume
+	die     context.CancelFunc // ends life
+
+	ready  chan struct{}   // closed when recovery is over
+	out    chan struct{}   // closed when the disk is taken out
+	stop   <-chan struct{} // closed with life
+	failed sync.Once
+	watch  *watch
+	work   sync.WaitGroup // background goroutines that end with stop
+	held   atomic.Int64   // readers, calls and the owner; the files close with the last
+
+	tally counters
+}
+
+type stripe struct {
+	sync.Mutex
+	_ [56]byte
+}
+
+// counters are what Stats tells of a volume.
+type counters struct {
+	written, reclaimed, moved, damaged, refused, hits atomic.Int64
+}
+
+// offset is where a place begins in the file.
+func (v *volume) offset(place int) int64 { return int64(place) * v.segment }
+
+// placeOf returns the place of an address, or false if there is none.
+func (v *volume) placeOf(addr uint64) (int, bool) {
+	if addr > index.MaxAddr {
+		return 0, false
+	}
+	p := int64(addr) * unit / v.segment
+	return int(p), p < int64(len(v.seqs))
+}
+
+// seqAt returns the segment that lives at an address, or zero.
+func (v *volume) seqAt(addr uint64) uint64 {
+	p, ok := v.placeOf(addr)
+	if !ok {
+		return 0
+	}
+	return v.seqs[p].Load()
+}
+
+// limitAt is the most octets that a record at addr can have: records do not
+// cross segments.
+func (v *volume) limitAt(addr uint64) int64 {
+	return v.segment - int64(addr)*unit%v.segment
+}
+
+func (v *volume) lock(hash uint64) *stripe {
+	s := &v.stripes[hash&0xff]
+	s.Lock()
+	return s
+}
+
+// isOut says whether the disk was taken out.
+func (v *volume) isOut() bool {
+	select {
+	case <-v.out:
+		return true
+	default:
+		return false
+	}
+}
+
+func (v *volume) recovering() bool {
+	select {
+	case <-v.ready:
+		return false
+	default:
+		return true
+	}
+}
+
+// fail takes the disk out.
+func (v *volume) fail(err error) {
+	v.failed.Do(func() {
+		close(v.out)
+		v.note("taken out of use: %v", err)
+	})
+}
+
+func (v *volume) note(format string, args ...any) {
+	if v.opts.Notes != nil {
+		v.opts.Notes(fmt.Sprintf("disk %s: ", v.name) + fmt.Sprintf(format, args...))
+	}
+}
+
+// hold keeps the files open until release.
+func (v *volume) hold() { v.held.Add(1) }
+
+func (v *volume) release() {
+	if v.held.Add(-1) == 0 {
+		v.segments.Close()
+		v.table.Close()
+	}
+}
+
+// The table is a file with one sector for each place. It says which segment
+// lives there, so that opening a disk reads one dense file.
+const tableMark = 0x6c626154 // "Tabl"
+
+func newSector(place int, seq uint64, k secret) []byte {
+	b := make([]byte, unit)
+	le := binary.LittleEndian
+	le.PutUint32(b, tableMark)
+	le.PutUint32(b[4:], recordVersion)
+	le.PutUint64(b[8:], uint64(place))
+	le.PutUint64(b[16:], seq)
+	le.PutUint64(b[24:], k.sum(b[:24]))
+	return b
+}
+
+// damagedSector says whether b is not what newSector returns.
+func damagedSector(b []byte, place int, k secret) bool {
+	return !bytes.Equal(b, newSector(place, parseSector(b, place, k), k))
+}
+
+// parseSector returns the segment that lives in place. What is damaged is free.
+func parseSector(b []byte, place int, k secret) uint64 {
+	le := binary.LittleEndian
+	if le.Uint32(b) != tableMark || le.Uint32(b[4:]) != recordVersion || le.Uint64(b[8:]) != uint64(place) ||
+		le.Uint64(b[24:]) != k.sum(b[:24]) {
+		return 0
+	}
+	return le.Uint64(b[16:])
+}
+
+// places are the segments of a volume by their states. The volume's mu guards
+// them.
+type places struct {
+	current int      // where the log is written; negative: nowhere
+	end     int64    // of what is reserved there, from the start of the segment
+	lines   []line   // of its footer
+	next    uint64   // number of the next segment
+	free    []int    // nobody's
+	live    []int    // sealed, the oldest first
+	waiting []leaver // retired, but still read
+	pins    map[uint64]int
+	wake    chan struct{} // tells the reclaimer that free became less
+}
+
+// A leaver is a segment that was retired while somebody reads it.
+type leaver struct {
+	place int
+	seq   uint64
+}
+
+// pin keeps the octets of the segment seq at addr from being overwritten, until
+// unpin. It reports false if they may have been already.
+func (v *volume) pin(addr, seq uint64) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if seq == 0 || v.seqAt(addr) != seq && v.places.pins[seq] == 0 {
+		return false
+	}
+	v.places.pins[seq]++
+	return true
+}
+
+func (v *volume) unpin(seq uint64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	p := &v.places
+	if p.pins[seq]--; p.pins[seq] > 0 {
+		return
+	}
+	delete(p.pins, seq)
+	for i, w := range p.waiting {
+		if w.seq == seq {
+			p.waiting = append(p.waiting[:i], p.waiting[i+1:]...)
+			p.free = append(p.free, w.place)
+			return
+		}
+	}
+}
+
+// intact says whether what was pinned may still be read: a segment that waits
+// too long for its readers is overwritten under them.
+func (v *volume) intact(addr, seq uint64) bool {
+	if v.seqAt(addr) == seq {
+		return true
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, w := range v.places.waiting {
+		if w.seq == seq {
+			return true
+		}
+	}
+	return false
+}
+
+// readAt fills p with what lies at off of the segments, written or not yet. If
+// it fails with anything but an error of the disk itself, somebody may go on
+// writing to p: the caller must let go of it.
+func (v *volume) readAt(ctx context.Context, p []byte, off int64) error {
+	for _, hole := range v.overlay(p, off) {
+		if err := v.pread(ctx, p[hole.from:hole.to], off+int64(hole.from)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type span struct{ from, to int }
+
+// overlay copies to p what is not written yet of the octets at off, and returns
+// what else is wanted. What it found missing is in the file already.
+func (v *volume) overlay(p []byte, off int64) []span {
+	holes := []span{{0, len(p)}}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, e := range v.log.pending {
+		if e.file != v.segments || e.off >= off+int64(len(p)) || e.off+int64(len(e.octets)) <= off {
+			continue
+		}
+		from := max(0, int(e.off-off))
+		to := min(len(p), int(e.off-off)+len(e.octets))
+		copy(p[from:to], e.octets[from-int(e.off-off):])
+		holes = punch(holes, span{from, to})
+	}
+	return holes
+}
+
+// punch takes s out of holes.
+func punch(holes []span, s span) []span {
+	var left []span
+	for _, h := range holes {
+		if h.from < min(h.to, s.from) {
+			left = append(left, span{h.from, min(h.to, s.from)})
+		}
+		if max(h.from, s.to) < h.to {
+			left = append(left, span{max(h.from, s.to), h.to})
+		}
+	}
+	return left
+}
+
+// pread reads the file, for as long as ctx and the disk's patience last.
+func (v *volume) pread(ctx context.Context, p []byte, off int64) error {
+	slot, err := v.watch.begin(ctx, v.out)
+	if err != nil {
+		return err
+	}
+	v.hold()
+	done := make(chan error, 1)
+	go func() {
+		defer v.release()
+		n, err := v.segments.ReadAt(p, off)
+		if n == len(p) {
+			err = nil
+		}
+		v.watch.end(slot)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			return v.readFault(err)
+		}
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-v.out:
+		return errOut
+	}
+}
+
+// errRead wraps what the disk said when it could not read.
+var errRead = errors.New("store/disk: cannot read")
+
+// readFaults is how many reads may fail before the disk is taken out. They are
+// halved each time the index is saved.
+const readFaults = 8
+
+func (v *volume) readFault(err error) error {
+	if errors.Is(err, io.EOF) || v.watch.faults.Add(1) >= readFaults {
+		v.fail(fmt.Errorf("reading: %w", err))
+	}
+	return fmt.Errorf("%w: %w", errRead, err)
+}
+
+// A watch knows which operations of the disk go on, and since when.
+type watch struct {
+	born   time.Time
+	slots  chan int       // free ones, for reads
+	since  []atomic.Int64 // when what has the slot began, from born; zero: nothing
+	faults atomic.Int64
+}
+
+// Slots of those who work alone, and how many reads go on at once.
+const (
+	slotWrite = iota
+	slotSync
+	slotSave
+	slotReads
+	readers = 64
+)
+
+func newWatch() *watch {
+	w := &watch{born: time.Now(), slots: make(chan int, readers), since: make([]atomic.Int64, slotReads+readers)}
+	for i := range readers {
+		w.slots <- slotReads + i
+	}
+	return w
+}
+
+func (w *watch) begin(ctx context.Context, out <-chan struct{}) (int, error) {
+	select {
+	case slot := <-w.slots:
+		w.mark(slot)
+		return slot, nil
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	case <-out:
+		return 0, errOut
+	}
+}
+
+func (w *watch) mark(slot int) { w.since[slot].Store(int64(time.Since(w.born)) + 1) }
+
+func (w *watch) clear(slot int) { w.since[slot].Store(0) }
+
+func (w *watch) end(slot int) {
+	w.clear(slot)
+	w.slots <- slot
+}
+
+// longest returns how long the oldest operation has been going on. A sync writes
+// what others have written, and nobody waits for saving the index, so these may
+// take five times as long.
+func (w *watch) longest() time.Duration {
+	now, most := int64(time.Since(w.born)), int64(0)
+	for slot := range w.since {
+		at := w.since[slot].Load()
+		if at == 0 {
+			continue
+		}
+		age := now - at
+		if slot == slotSync || slot == slotSave {
+			age /= 5
+		}
+		most = max(most, age)
+	}
+	return time.Duration(most)
+}
+
+// guard takes the disk out when it keeps somebody waiting for too long. It goes
+// on until all others have ended.
+func (v *volume) guard() {
+	ended := make(chan struct{})
+	go func() {
+		v.work.Wait()
+		close(ended)
+	}()
+	tick := time.NewTicker(v.opts.Patience / 4)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ended:
+			return
+		case <-v.out:
+			return
+		case <-tick.C:
+			if age := v.watch.longest(); age > v.opts.Patience*3/4 {
+				v.fail(fmt.Errorf("it has not answered for %v", age.Round(time.Millisecond)))
+			}
+		}
+	}
+}
+
+// late are the entries that were killed while older records are still being
+// found.
+type late struct {
+	mu    sync.Mutex
+	kills []kill
+}
+
+func (l *late) add(kills []kill) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.kills = append(l.kills, kills...)
+}
+
+// take returns what was added.
+func (l *late) take() []kill {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	kills := l.kills
+	l.kills = nil
+	return kills
+}

@@ -1,0 +1,220 @@
+// Package tier keeps responses in memory over disk: what memory lets go is
+// offered to the disk, and what the disk serves twice comes back to memory.
+//
+// An entry has one name wherever it is. It is in memory, or on disk, or in
+// memory with its place on disk lent to it: then the disk keeps the octets and
+// does not show them, and takes the entry back without writing when memory
+// lets it go. What goes straight to disk is what memory does not keep for its
+// size.
+package tier
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"hash/maphash"
+	"io"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/larderhq/larder/store"
+	"github.com/larderhq/larder/store/disk"
+	"github.com/larderhq/larder/store/memory"
+)
+
+const (
+	// stripeCount is how many locks there are for changes; keys share them. What
+	// leaves memory while its lock is taken is not offered to the disk, so there
+	// are many.
+	stripeCount = 4096
+
+	// savePatience is how long Close waits for the disk to write a part of what
+	// is in memory.
+	savePatience = 5 * time.Second
+
+	// maxPromoted is the longest body that comes back to memory, in octets:
+	// what is longer is read from the disk with few calls anyway.
+	maxPromoted = 1 << 20
+
+	// promoters is how many entries come back to memory at the same time. Each
+	// holds one body of at most maxPromoted in the meantime.
+	promoters = 2
+
+	// promotable is how often the disk has served before what comes back: once,
+	// so that the second time brings it.
+	promotable = 1
+)
+
+// A Store is memory over disk. Make one with New. Any number of goroutines may
+// use it.
+type Store struct {
+	memory *memory.Store
+	disk   *disk.Store
+	seed   maphash.Seed
+
+	stripes [stripeCount]stripe
+
+	promoting chan struct{} // one for each promotion under way
+	wanted    sync.Map      // store.ID: those under way
+	moving    sync.WaitGroup
+	closing   sync.RWMutex // held for reading while a promotion begins
+	closed    bool
+}
+
+// A stripe orders the changes to the keys that share it. Lookups do not lock.
+type stripe struct {
+	// mu is held while an entry is committed, amended, removed or moved, so
+	// that none comes back that is being forgotten.
+	mu sync.Mutex
+
+	// turns is odd while an entry changes tiers in a way that a Lookup could
+	// see twice or not at all.
+	turns atomic.Uint64
+
+	_ [48]byte // a line of its own
+}
+
+// await returns when nobody changes anything.
+func (st *stripe) await() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+}
+
+var _ store.Store = (*Store)(nil)
+
+// New returns a Store over lower, with a memory tier as opts say but for what
+// joins the two: IDs and Leaving. The Store closes both.
+func New(opts memory.Options, lower *disk.Store) *Store {
+	s := &Store{disk: lower, seed: maphash.MakeSeed(), promoting: make(chan struct{}, promoters)}
+	opts.IDs, opts.Leaving = lower.NextID, s.leaving
+	s.memory = memory.New(opts)
+	return s
+}
+
+// Memory returns the upper tier, for its figures.
+func (s *Store) Memory() *memory.Store { return s.memory }
+
+func (s *Store) stripeOf(key store.Key) *stripe {
+	return &s.stripes[maphash.Bytes(s.seed, key)%stripeCount]
+}
+
+// Lookup implements store.Store.
+func (s *Store) Lookup(ctx context.Context, key store.Key, into []store.Entry) ([]store.Entry, error) {
+	st, old := s.stripeOf(key), len(into)
+	for {
+		turn := st.turns.Load()
+		if turn%2 != 0 {
+			st.await()
+			continue
+		}
+		var err error
+		if into, err = s.memory.Lookup(ctx, key, into[:old]); err != nil {
+			return into, err
+		}
+		upper := len(into)
+		// A disk that fails has nothing: what memory has is as good as ever.
+		into, err = s.disk.Lookup(ctx, key, into)
+		if st.turns.Load() != turn {
+			continue
+		}
+		if upper > old && len(into) > upper {
+			into = merge(into, old)
+		} else if err != nil && len(into) == old {
+			return into, err
+		}
+		return into, nil
+	}
+}
+
+// merge puts the entries from old on in order. One that is just leaving memory
+// may be there twice.
+func merge(entries []store.Entry, old int) []store.Entry {
+	found := entries[old:]
+	slices.SortStableFunc(found, func(a, b store.Entry) int { return cmp.Compare(b.ID, a.ID) })
+	found = slices.CompactFunc(found, func(a, b store.Entry) bool { return a.ID == b.ID })
+	return entries[:old+min(len(found), store.MaxVariants)]
+}
+
+// Head implements store.Store.
+func (s *Store) Head(ctx context.Context, key store.Key, id store.ID, rev uint32) ([]byte, error) {
+	head, err := s.memory.Head(ctx, key, id, rev)
+	if errors.Is(err, store.ErrGone) {
+		return s.disk.Head(ctx, key, id, rev)
+	}
+	return head, err
+}
+
+// Open implements store.Store.
+func (s *Store) Open(ctx context.Context, key store.Key, id store.ID, off, n int64) (io.ReadCloser, error) {
+	r, err := s.memory.Open(ctx, key, id, off, n)
+	if !errors.Is(err, store.ErrGone) {
+		return r, err
+	}
+	r, err = s.disk.Open(ctx, key, id, off, n)
+	if err == nil && n != 0 && r.(disk.Served).Served() >= promotable {
+		s.promote(key, id)
+	}
+	return r, err
+}
+
+// Amend implements store.Store. In memory the entry goes on alone: its place
+// on disk holds a head that is out of date.
+func (s *Store) Amend(ctx context.Context, key store.Key, id store.ID, head store.Head) error {
+	st := s.stripeOf(key)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	err := s.memory.Amend(ctx, key, id, head)
+	switch {
+	case errors.Is(err, store.ErrGone):
+		return s.disk.Amend(ctx, key, id, head)
+	case err == nil:
+		return s.disk.Remove(ctx, key, id)
+	}
+	return err
+}
+
+// Remove implements store.Store.
+func (s *Store) Remove(ctx context.Context, key store.Key, id store.ID) error {
+	st := s.stripeOf(key)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return errors.Join(s.memory.Remove(ctx, key, id), s.disk.Remove(ctx, key, id))
+}
+
+// Close implements store.Store. What is in memory goes to disk as far as there
+// is room, so that the next start finds it.
+func (s *Store) Close() error {
+	s.closing.Lock()
+	if s.closed {
+		s.closing.Unlock()
+		return store.ErrClosed
+	}
+	s.closed = true
+	s.closing.Unlock()
+	s.moving.Wait()
+	s.memory.Each(func(o *store.Object) bool { return s.save(o) == nil })
+	return errors.Join(s.memory.Close(), s.disk.Close())
+}
+
+// save puts o on disk if it is not there. A disk that cannot keep up is waited
+// for, one that has no room is not.
+func (s *Store) save(o *store.Object) error {
+	if o.Mark != 0 && s.disk.Return(o.Key, o.ID, o.Mark) {
+		return nil
+	}
+	err := s.disk.Put(o)
+	if !errors.Is(err, store.ErrFull) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), savePatience)
+	defer cancel()
+	if err := s.disk.Flush(ctx); err != nil {
+		return err
+	}
+	if err := s.disk.Put(o); !errors.Is(err, store.ErrFull) {
+		return err
+	}
+	return nil
+}

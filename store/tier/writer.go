@@ -1,0 +1,181 @@
+package tier
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"sync"
+
+	"github.com/larderhq/larder/store"
+)
+
+// errMoved ends the readers of a body that goes on on disk.
+var errMoved = errors.New("store/tier: the body goes on on disk")
+
+// Create implements store.Store. What memory does not keep for its length goes
+// straight to disk; where the length is not known, once it is too long.
+func (s *Store) Create(ctx context.Context, key store.Key, head store.Head, size int64) (store.Writer, error) {
+	inner, err := s.memory.Create(ctx, key, head, size)
+	if err == nil {
+		w := &writer{store: s, key: slices.Clone(key), inner: inner, mayMove: size < 0}
+		if w.mayMove {
+			w.head = store.Head{Octets: slices.Clone(head.Octets), Until: head.Until}
+		}
+		return w, nil
+	}
+	if !errors.Is(err, store.ErrFull) {
+		return nil, err
+	}
+	if inner, err = s.disk.Create(ctx, key, head, size); err != nil {
+		return nil, err
+	}
+	return &writer{store: s, key: slices.Clone(key), inner: inner, onDisk: true}, nil
+}
+
+// A writer is an entry in the making, in memory or on disk.
+type writer struct {
+	store   *Store
+	key     store.Key
+	mayMove bool // its length is not known: it may yet go over to disk
+	head    store.Head
+
+	// Of the one goroutine that writes.
+	written int64
+
+	mu     sync.Mutex // guards what follows against those who open
+	inner  store.Writer
+	onDisk bool
+}
+
+var _ store.Writer = (*writer)(nil)
+
+// Write implements store.Writer.
+func (w *writer) Write(p []byte) (int, error) {
+	n, err := w.inner.Write(p)
+	if errors.Is(err, store.ErrFull) && !w.onDisk && w.mayMove {
+		if err = w.move(); err == nil {
+			n, err = w.inner.Write(p)
+		}
+	}
+	w.written += int64(n)
+	return n, err
+}
+
+// move goes over to disk with what was written so far.
+func (w *writer) move() error {
+	ctx := context.Background()
+	lower, err := w.store.disk.Create(ctx, w.key, w.head, -1)
+	if err != nil {
+		return err
+	}
+	r, err := w.inner.Open(ctx, 0)
+	if err == nil {
+		_, err = io.CopyN(lower, r, w.written)
+		r.Close()
+	}
+	if err != nil {
+		lower.Abort(err)
+		return err
+	}
+	w.mu.Lock()
+	upper := w.inner
+	w.inner, w.onDisk = lower, true
+	w.mu.Unlock()
+	upper.Abort(errMoved)
+	return nil
+}
+
+// Commit implements store.Writer.
+func (w *writer) Commit(ctx context.Context, replaces ...store.ID) (store.Entry, error) {
+	s, st := w.store, w.store.stripeOf(w.key)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if len(replaces) > 0 {
+		st.turns.Add(1)
+		defer st.turns.Add(1)
+	}
+	e, err := w.inner.Commit(ctx, replaces...)
+	if err != nil {
+		return e, err
+	}
+	for _, id := range replaces {
+		if w.onDisk {
+			err = s.memory.Remove(ctx, w.key, id)
+		} else {
+			err = s.disk.Remove(ctx, w.key, id)
+		}
+		if err != nil {
+			// The old one may be there yet: then neither is to be used.
+			return store.Entry{}, errors.Join(err, w.undo(ctx, e.ID))
+		}
+	}
+	return e, nil
+}
+
+// undo takes a commit back.
+func (w *writer) undo(ctx context.Context, id store.ID) error {
+	if w.onDisk {
+		return w.store.disk.Remove(ctx, w.key, id)
+	}
+	return w.store.memory.Remove(ctx, w.key, id)
+}
+
+// Abort implements store.Writer.
+func (w *writer) Abort(cause error) { w.inner.Abort(cause) }
+
+// Open implements store.Writer.
+func (w *writer) Open(ctx context.Context, off int64) (io.ReadCloser, error) {
+	w.mu.Lock()
+	inner, onDisk := w.inner, w.onDisk
+	w.mu.Unlock()
+	r, err := inner.Open(ctx, off)
+	if err != nil || onDisk || !w.mayMove {
+		return r, err
+	}
+	return &reader{ctx: ctx, writer: w, inner: r, off: off}, nil
+}
+
+// A reader follows a body that may go over to disk. One goroutine uses it, but
+// for Close.
+type reader struct {
+	ctx    context.Context
+	writer *writer
+	off    int64 // of the next octet
+
+	mu     sync.Mutex // guards inner against Close
+	inner  io.ReadCloser
+	closed bool
+}
+
+func (r *reader) Read(p []byte) (int, error) {
+	n, err := r.inner.Read(p)
+	r.off += int64(n)
+	if !errors.Is(err, errMoved) {
+		return n, err
+	}
+	if n > 0 {
+		return n, nil
+	}
+	next, err := r.writer.Open(r.ctx, r.off)
+	if err != nil {
+		return 0, err
+	}
+	r.mu.Lock()
+	before := r.inner
+	r.inner = next
+	closed := r.closed
+	r.mu.Unlock()
+	if closed {
+		next.Close()
+	}
+	before.Close()
+	return r.Read(p)
+}
+
+func (r *reader) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
+	return r.inner.Close()
+}
