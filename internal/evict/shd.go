@@ -354,17 +354,18 @@ func (s *SHD) Victim(ask func(slot uint32) State) (v Victim, ok bool) {
 	return c.best, c.best.value != nobody
 }
 
-// Weakest returns which of several residents is worth least, as an index into
-// slots; of equals the last. It is for an owner who has to choose among a few.
-func (s *SHD) Weakest(slots []uint32) (least int) {
-	worth := nobody
+// Weakest returns which of several residents is worth least, for an owner who
+// has to let one of them go whatever the others are worth: as an index into
+// slots, of equals the last, and as the Victim for Evict.
+func (s *SHD) Weakest(slots []uint32) (least int, v Victim) {
+	v.value = nobody
 	for i, slot := range slots {
 		stamp, hits, class := unpack(atomic.LoadUint64(s.word(slot)))
-		if v := valueOf(stamp, hits, s.weight[class]); v <= worth {
-			least, worth = i, v
+		if worth := valueOf(stamp, hits, s.weight[class]); worth <= v.value {
+			least, v = i, Victim{Slot: slot, value: worth}
 		}
 	}
-	return least
+	return least, v
 }
 
 // nobody is more than any value can be.

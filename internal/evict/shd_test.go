@@ -634,16 +634,26 @@ func TestWeakest(t *testing.T) {
 	for _, hit := range []uint32{0, 0, 2, 4} {
 		s.Hit(hit)
 	}
-	if i := s.Weakest([]uint32{4, 3, 2, 1, 0}); i != 3 {
+	if i, _ := s.Weakest([]uint32{4, 3, 2, 1, 0}); i != 3 {
 		t.Errorf("%d is worth least, want the last of two that are worth the same", i)
 	}
-	if i := s.Weakest([]uint32{4, 0, 2}); i != 2 {
+	if i, _ := s.Weakest([]uint32{4, 0, 2}); i != 2 {
 		t.Errorf("%d is worth least of three that were hit", i)
 	}
 	s.Resize(2, 100)
-	if i := s.Weakest([]uint32{2, 4}); i != 1 {
+	if i, _ := s.Weakest([]uint32{2, 4}); i != 1 {
 		t.Error("the larger one of two is worth more")
 	}
+	// Who was used once is not there for ever, while others come and go.
+	for n := range 100 {
+		if i, v := s.Weakest([]uint32{0, 1}); i == 0 {
+			return
+		} else if s.Evict(v, 0); v.Slot != 1 {
+			t.Fatalf("the victim is in slot %d", v.Slot)
+		}
+		s.Insert(1, uint64(1000+n), 1000)
+	}
+	t.Error("it never leaves")
 }
 
 // Another object of the same hash does not inherit its rank.
@@ -658,10 +668,10 @@ func TestUnrank(t *testing.T) {
 	s.Insert(1, 7, 1000)
 	s.Insert(2, 8, 1000)
 	s.Unrank(1)
-	if i := s.Weakest([]uint32{0, 1, 2}); i != 2 {
+	if i, _ := s.Weakest([]uint32{0, 1, 2}); i != 2 {
 		t.Errorf("%d is worth least, want the last of the two that nobody has asked for", i)
 	}
-	if i := s.Weakest([]uint32{0, 1}); i != 1 {
+	if i, _ := s.Weakest([]uint32{0, 1}); i != 1 {
 		t.Error("the rank was taken from the wrong one")
 	}
 	s.Remove(1, 7)

@@ -74,7 +74,6 @@ func TestSizes(t *testing.T) {
 		if size == 2<<20 && len(found(t, s, "k")) == 0 {
 			t.Error("an entry was lost when the disk grew")
 		}
-		put(t, s, "k", 100)
 		fill(t, s, size>>16, 5000, nil)
 		for s.Put(object(s, "k", 0, 100)) != nil {
 			fill(t, s, 1, 5000, nil)

@@ -3,6 +3,7 @@ package memory
 import (
 	"slices"
 
+	"github.com/larderhq/larder/internal/evict"
 	"github.com/larderhq/larder/store"
 )
 
@@ -211,7 +212,8 @@ func (sh *shard) link(a *arrival, e *entry) {
 		sh.policy.Unrank(a.n) // what was asked for so far may have been the others
 	}
 	if len(entries) == store.MaxVariants {
-		i := sh.superfluous(entries)
+		i, v := sh.superfluous(entries)
+		sh.policy.Evict(v, a.hash)
 		leaving = append(leaving, entries[i])
 		entries = slices.Delete(entries, i, i+1)
 		sh.evictions++
@@ -253,12 +255,12 @@ func (sh *shard) link(a *arrival, e *entry) {
 
 // superfluous chooses the variant that leaves for another: one that expired,
 // or the one that is worth least.
-func (sh *shard) superfluous(entries []uint32) int {
+func (sh *shard) superfluous(entries []uint32) (int, evict.Victim) {
 	if sh.store.now != nil {
 		now := sh.store.now()
 		for i, n := range entries {
 			if sh.book.at(n).expired(now) {
-				return i
+				return i, evict.Victim{Slot: n, Expired: true}
 			}
 		}
 	}

@@ -13,16 +13,14 @@ import (
 // errMoved ends the readers of a body that goes on on disk.
 var errMoved = errors.New("store/tier: the body goes on on disk")
 
-// Create implements store.Store. What memory does not keep for its length goes
-// straight to disk; where the length is not known, once it is too long.
+// Create implements store.Store. What memory does not keep, for its length or
+// because others are worth more, goes to disk: at once, or as soon as that is
+// known.
 func (s *Store) Create(ctx context.Context, key store.Key, head store.Head, size int64) (store.Writer, error) {
 	inner, err := s.memory.Create(ctx, key, head, size)
 	if err == nil {
-		w := &writer{store: s, key: slices.Clone(key), inner: inner, mayMove: size < 0}
-		if w.mayMove {
-			w.head = store.Head{Octets: slices.Clone(head.Octets), Until: head.Until}
-		}
-		return w, nil
+		head.Octets = slices.Clone(head.Octets)
+		return &writer{store: s, key: slices.Clone(key), head: head, size: size, inner: inner}, nil
 	}
 	if !errors.Is(err, store.ErrFull) {
 		return nil, err
@@ -35,10 +33,10 @@ func (s *Store) Create(ctx context.Context, key store.Key, head store.Head, size
 
 // A writer is an entry in the making, in memory or on disk.
 type writer struct {
-	store   *Store
-	key     store.Key
-	mayMove bool // its length is not known: it may yet go over to disk
-	head    store.Head
+	store *Store
+	key   store.Key
+	head  store.Head // if it may yet go over to disk
+	size  int64      // as declared
 
 	// Of the one goroutine that writes.
 	written int64
@@ -53,21 +51,23 @@ var _ store.Writer = (*writer)(nil)
 // Write implements store.Writer.
 func (w *writer) Write(p []byte) (int, error) {
 	n, err := w.inner.Write(p)
-	if errors.Is(err, store.ErrFull) && !w.onDisk && w.mayMove {
-		if err = w.move(); err == nil {
-			n, err = w.inner.Write(p)
-		}
+	if errors.Is(err, store.ErrFull) && w.move() {
+		n, err = w.inner.Write(p)
 	}
 	w.written += int64(n)
 	return n, err
 }
 
-// move goes over to disk with what was written so far.
-func (w *writer) move() error {
+// move goes over to disk with what was written so far. It reports false, and
+// all is as it was, if the disk does not keep it either.
+func (w *writer) move() bool {
+	if w.onDisk {
+		return false
+	}
 	ctx := context.Background()
-	lower, err := w.store.disk.Create(ctx, w.key, w.head, -1)
+	lower, err := w.store.disk.Create(ctx, w.key, w.head, w.size)
 	if err != nil {
-		return err
+		return false
 	}
 	r, err := w.inner.Open(ctx, 0)
 	if err == nil {
@@ -76,18 +76,26 @@ func (w *writer) move() error {
 	}
 	if err != nil {
 		lower.Abort(err)
-		return err
+		return false
 	}
 	w.mu.Lock()
 	upper := w.inner
 	w.inner, w.onDisk = lower, true
 	w.mu.Unlock()
 	upper.Abort(errMoved)
-	return nil
+	return true
 }
 
 // Commit implements store.Writer.
 func (w *writer) Commit(ctx context.Context, replaces ...store.ID) (store.Entry, error) {
+	e, err := w.commit(ctx, replaces)
+	if errors.Is(err, store.ErrFull) && w.move() {
+		return w.commit(ctx, replaces)
+	}
+	return e, err
+}
+
+func (w *writer) commit(ctx context.Context, replaces []store.ID) (store.Entry, error) {
 	s, st := w.store, w.store.stripeOf(w.key)
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -130,7 +138,7 @@ func (w *writer) Open(ctx context.Context, off int64) (io.ReadCloser, error) {
 	inner, onDisk := w.inner, w.onDisk
 	w.mu.Unlock()
 	r, err := inner.Open(ctx, off)
-	if err != nil || onDisk || !w.mayMove {
+	if err != nil || onDisk {
 		return r, err
 	}
 	return &reader{ctx: ctx, writer: w, inner: r, off: off}, nil
