@@ -99,6 +99,11 @@ type Store interface {
 	// back, restarts included.
 	Remove(ctx context.Context, key Key, id ID) error
 
+	// Forget removes all that was committed under key before the call, also
+	// what Lookup does not show yet because the store has not read it since a
+	// restart.
+	Forget(ctx context.Context, key Key) error
+
 	// Close lets go of everything that does not outlast the process. Calls
 	// after it fail with ErrClosed.
 	io.Closer

@@ -153,10 +153,7 @@ func (x *exchange) deliverPosted(j *job, l *landing, fill func()) {
 func (e *Engine) invalidate(ctx context.Context, target *canon.Target, spare *flight.Flight[*landing]) {
 	key := target.AppendKey(nil, e.Site)
 	e.flights.Forget(key, spare)
-	found, _ := e.Store.Lookup(ctx, key, nil) // a store that fails has nothing to serve
-	for _, entry := range found {
-		_ = e.Store.Remove(ctx, key, entry.ID)
-	}
+	_ = e.Store.Forget(ctx, key) // a store that fails has nothing to serve
 }
 
 // doubt has what is stored for a target validated before its next use: nobody

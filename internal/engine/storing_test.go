@@ -810,6 +810,13 @@ func (b *brittle) Remove(ctx context.Context, key store.Key, id store.ID) error 
 	return b.Store.Remove(ctx, key, id)
 }
 
+func (b *brittle) Forget(ctx context.Context, key store.Key) error {
+	if err := b.fails(); err != nil {
+		return err
+	}
+	return b.Store.Forget(ctx, key)
+}
+
 type brittleWriter struct {
 	store.Writer
 	b *brittle

@@ -134,8 +134,12 @@ func (v *volume) saves() {
 	}
 }
 
-// checkpoint saves the index while others go on using it.
+// checkpoint saves the index while others go on using it. An index that is not
+// complete yet is not saved: what it does not know to be gone would come back.
 func (v *volume) checkpoint(ctx context.Context) error {
+	if v.recovering() {
+		return nil
+	}
 	c, ticket := v.position()
 	if err := v.wait(ctx, ticket, true); err != nil {
 		return err

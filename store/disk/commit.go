@@ -242,10 +242,7 @@ func (v *volume) remove(ctx context.Context, hash uint64, key store.Key, id stor
 	if err := v.forget(ctx, hash, key, id); err != nil {
 		return err
 	}
-	v.mu.Lock()
-	ticket := v.log.tombstone
-	v.mu.Unlock()
-	return v.wait(ctx, ticket, !v.opts.LazyRemoves)
+	return v.waitRemoved(ctx)
 }
 
 // forget is remove without the wait for the disk.
@@ -288,14 +285,8 @@ func (v *volume) await(ctx context.Context, moved <-chan struct{}) error {
 	}
 }
 
-// removeSeen buries the records of id among all. It reports false if the index
-// does not lead to seen any more. ErrFull: not before moved is closed.
+// removeSeen buries the records of id among all, as killSeen does.
 func (v *volume) removeSeen(hash uint64, id store.ID, all []record, seen []uint64) (done bool, moved <-chan struct{}, err error) {
-	defer v.lock(hash).Unlock()
-	var room [8]index.Ref
-	if !sameAddrs(v.index.Find(hash, room[:0]), seen) {
-		return false, nil, nil
-	}
 	var kills []kill
 	for _, r := range all {
 		if r.id == id {
@@ -305,19 +296,5 @@ func (v *volume) removeSeen(hash uint64, id store.ID, all []record, seen []uint6
 	if v.recovering() {
 		kills = append(kills, kill{hash, id, 0})
 	}
-	if len(kills) == 0 {
-		return true, nil, nil
-	}
-	v.mu.Lock()
-	moved = v.log.moved
-	v.mu.Unlock()
-	if _, err := v.bury(kills); err != nil {
-		return false, moved, err
-	}
-	for _, k := range kills {
-		if k.addr != 0 {
-			v.index.Remove(hash, k.addr)
-		}
-	}
-	return true, nil, nil
+	return v.killSeen(hash, kills, seen)
 }

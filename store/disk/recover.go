@@ -89,7 +89,7 @@ func (v *volume) replay(lines []line, place int) error {
 
 // execute takes what k names out of the index.
 func (v *volume) execute(k kill) error {
-	if k.addr != 0 {
+	if k.addr != 0 && k.addr != everything {
 		v.index.Remove(k.hash, k.addr)
 		return nil
 	}
@@ -98,7 +98,7 @@ func (v *volume) execute(k kill) error {
 		if err != nil {
 			return err
 		}
-		if id == k.id {
+		if id == k.id || k.addr == everything && id < k.id {
 			v.index.Remove(k.hash, ref.Addr)
 		}
 	}

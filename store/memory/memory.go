@@ -443,6 +443,23 @@ func (s *Store) Remove(_ context.Context, key store.Key, id store.ID) error {
 	return nil
 }
 
+// Forget implements store.Store.
+func (s *Store) Forget(_ context.Context, key store.Key) error {
+	sh, hash := s.locate(key)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if sh.closed {
+		return store.ErrClosed
+	}
+	for {
+		n, _, ok := sh.find(hash, key)
+		if !ok {
+			return nil
+		}
+		sh.drop(n)
+	}
+}
+
 // Close implements store.Store. Open readers of committed entries finish
 // undisturbed; those of writers that did not end receive what was written and
 // then ErrClosed. The writers still have to be ended by their owners.

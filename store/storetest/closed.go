@@ -27,6 +27,7 @@ func closed(t *testing.T, s store.Store) {
 	wantErr(t, "Create", err, store.ErrClosed)
 	wantErr(t, "Amend", s.Amend(t.Context(), store.Key("k"), e.ID, store.Head{}), store.ErrClosed)
 	wantErr(t, "Remove", s.Remove(t.Context(), store.Key("k"), e.ID), store.ErrClosed)
+	wantErr(t, "Forget", s.Forget(t.Context(), store.Key("k")), store.ErrClosed)
 	n, err := w.Write([]byte("more"))
 	wantErr(t, "Write", err, store.ErrClosed)
 	if n != 0 {

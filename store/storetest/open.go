@@ -163,3 +163,29 @@ func remove(t *testing.T, s store.Store) {
 	d := put(t, s, "k", nil, nil)
 	wantIDs(t, s, "k", d.ID)
 }
+
+// Forget removes all that was committed under key, and nothing else.
+func forget(t *testing.T, s store.Store) {
+	other := put(t, s, "other", nil, []byte("other"))
+	for range 2 {
+		if err := s.Forget(t.Context(), store.Key("k")); err != nil { // also what was never there
+			t.Fatal(err)
+		}
+		a, b := put(t, s, "k", nil, []byte("a")), put(t, s, "k", nil, []byte("b"))
+		begun := create(t, s, "k", -1)
+		r := openBody(t, s, "k", a.ID, 0, -1)
+		if err := s.Forget(t.Context(), store.Key("k")); err != nil {
+			t.Fatal(err)
+		}
+		wantIDs(t, s, "k")
+		_, err := s.Open(t.Context(), store.Key("k"), b.ID, 0, -1)
+		wantErr(t, "Open of what was forgotten", err, store.ErrGone)
+		wantBody(t, r, []byte("a"))
+		e, err := begun.Commit(t.Context()) // it was not there before
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantIDs(t, s, "k", e.ID)
+	}
+	wantIDs(t, s, "other", other.ID)
+}

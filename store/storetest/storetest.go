@@ -50,6 +50,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Amend/Head", amendHead},
 		{"Amend/Whole", amendWhole},
 		{"Remove", remove},
+		{"Forget", forget},
 		{"Replace/Names", replaceNames},
 		{"Replace/Atomic", replaceAtomic},
 		{"Write/Copies", writeCopies},

@@ -11,14 +11,11 @@ import (
 
 // leaving is told of an entry that memory lets go, while it is still there and
 // nobody can remove it. It must not wait: memory waits for it.
+//
+// It may run at the same time as any change to this key, and before that change
+// reaches memory: whoever changes something does so in memory first, which waits
+// for us, and then on disk, where it finds what we have left.
 func (s *Store) leaving(o *store.Object) {
-	st := s.stripeOf(o.Key)
-	if !st.mu.TryLock() {
-		// Somebody changes something under this key, perhaps this very entry,
-		// or waits for the room that is being made. Then it goes for good.
-		return
-	}
-	defer st.mu.Unlock()
 	if o.Mark != 0 && s.disk.Return(o.Key, o.ID, o.Mark) {
 		return
 	}

@@ -25,10 +25,8 @@ import (
 )
 
 const (
-	// stripeCount is how many locks there are for changes; keys share them. What
-	// leaves memory while its lock is taken is not offered to the disk, so there
-	// are many.
-	stripeCount = 4096
+	// stripeCount is how many locks there are for changes; keys share them.
+	stripeCount = 256
 
 	// savePatience is how long Close waits for the disk to write a part of what
 	// is in memory.
@@ -65,8 +63,9 @@ type Store struct {
 
 // A stripe orders the changes to the keys that share it. Lookups do not lock.
 type stripe struct {
-	// mu is held while an entry is committed, amended, removed or moved, so
-	// that none comes back that is being forgotten.
+	// mu is held while an entry is committed, amended, removed or raised, so
+	// that none comes back that is being forgotten. What sinks needs no lock:
+	// see leaving.
 	mu sync.Mutex
 
 	// turns is odd while an entry changes tiers in a way that a Lookup could
@@ -181,6 +180,14 @@ func (s *Store) Remove(ctx context.Context, key store.Key, id store.ID) error {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	return errors.Join(s.memory.Remove(ctx, key, id), s.disk.Remove(ctx, key, id))
+}
+
+// Forget implements store.Store.
+func (s *Store) Forget(ctx context.Context, key store.Key) error {
+	st := s.stripeOf(key)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return errors.Join(s.memory.Forget(ctx, key), s.disk.Forget(ctx, key))
 }
 
 // Close implements store.Store. What is in memory goes to disk as far as there
