@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/larderhq/larder/internal/observe"
 	"github.com/larderhq/larder/internal/vfs"
+	"github.com/larderhq/larder/store/disk"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -99,26 +101,17 @@ func TestCollector(t *testing.T) {
 	}
 }
 
-// What a disk keeps is found under the same secret after a restart. One that
-// cannot be read is an error, not another secret.
+// What a disk keeps is found under the same secret after a restart.
 func TestLasting(t *testing.T) {
 	fs := vfs.NewMem(0)
-	secret, err := lasting(fs)
-	if err != nil || len(secret) != secretOctets || bytes.Equal(secret, make([]byte, secretOctets)) {
-		t.Fatalf("%x, %v", secret, err)
+	silent := func(line string) { t.Errorf("note: %s", line) }
+	secret := lasting(named(fs), silent)
+	if len(secret) != secretOctets || bytes.Equal(secret, make([]byte, secretOctets)) {
+		t.Fatalf("%x", secret)
 	}
 	fs = fs.Crash(rand.New(rand.NewPCG(1, 1)), vfs.UnsyncedLost)
-	if again, err := lasting(fs); err != nil || !bytes.Equal(again, secret) {
-		t.Errorf("%x after a crash, %v, want %x", again, err, secret)
-	}
-	fails := &vfs.Faulty{FS: fs, Hook: func(op vfs.Op) vfs.Fault {
-		if op.Kind == vfs.OpReadAt {
-			return vfs.Fail(syscall.EIO)
-		}
-		return vfs.Fault{}
-	}}
-	if _, err := lasting(fails); !errors.Is(err, syscall.EIO) {
-		t.Errorf("a disk that cannot be read: %v", err)
+	if again := lasting(named(fs), silent); !bytes.Equal(again, secret) {
+		t.Errorf("%x after a crash, want %x", again, secret)
 	}
 	f, err := fs.Open(secretName, os.O_RDWR)
 	if err != nil {
@@ -127,8 +120,83 @@ func TestLasting(t *testing.T) {
 	if err := errors.Join(f.Truncate(5), f.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if again, err := lasting(fs); err != nil || len(again) != secretOctets || bytes.Equal(again, secret) {
-		t.Errorf("%x after it was cut short, %v", again, err)
+	if again := lasting(named(fs), silent); len(again) != secretOctets || bytes.Equal(again, secret) {
+		t.Errorf("%x after it was cut short", again)
+	}
+}
+
+// named are disks of these folders.
+func named(folders ...vfs.FS) (disks []disk.Disk) {
+	for i, fs := range folders {
+		disks = append(disks, disk.Disk{FS: fs, Name: fmt.Sprint(i)})
+	}
+	return disks
+}
+
+// A secret that one disk cannot give comes from another. If none can, there is a
+// new one, which takes the place of none, and that is said.
+func TestLastingOnSeveralDisks(t *testing.T) {
+	one, two := vfs.NewMem(0), vfs.NewMem(0)
+	silent := func(line string) { t.Errorf("note: %s", line) }
+	secret := lasting(named(one), silent)
+	if again := lasting(named(two, one), silent); !bytes.Equal(again, secret) {
+		t.Errorf("%x with a new disk before it, want %x", again, secret)
+	}
+	if again := lasting(named(two), silent); !bytes.Equal(again, secret) {
+		t.Errorf("the new disk alone has %x, want %x", again, secret)
+	}
+	fails := func(fs vfs.FS) vfs.FS {
+		return &vfs.Faulty{FS: fs, Hook: func(op vfs.Op) vfs.Fault {
+			if op.Kind == vfs.OpReadAt || op.Kind == vfs.OpWriteAt {
+				return vfs.Fail(syscall.EIO)
+			}
+			return vfs.Fault{}
+		}}
+	}
+	var notes []string
+	note := func(line string) { notes = append(notes, line) }
+	if again := lasting(named(fails(one), two), note); !bytes.Equal(again, secret) || len(notes) != 1 {
+		t.Errorf("one disk that cannot be read: %x, want %x; notes %q", again, secret, notes)
+	}
+	notes = nil
+	if again := lasting(named(fails(one), fails(two)), note); len(again) != secretOctets || bytes.Equal(again, secret) {
+		t.Errorf("no disk can be read: %x", again)
+	}
+	if len(notes) != 3 || !strings.Contains(notes[2], "is not found") {
+		t.Errorf("notes: %q", notes)
+	}
+	if again := lasting(named(one, two), silent); !bytes.Equal(again, secret) {
+		t.Errorf("they can be read again: %x, want %x", again, secret)
+	}
+	notes = nil
+	if again := lasting(named(fails(vfs.NewMem(0))), note); len(again) != secretOctets || len(notes) != 1 {
+		t.Errorf("a new disk that cannot be written: %x; notes %q", again, notes)
+	}
+}
+
+// A folder that fails for a moment is opened; one that ails is told from one that
+// was named wrongly.
+func TestFolders(t *testing.T) {
+	dir := t.TempDir()
+	times := 0
+	folder, err := openFolder(dir, func(dir string) (*vfs.Folder, error) {
+		if times++; times == 1 {
+			return nil, syscall.EMFILE
+		}
+		return vfs.Dir(dir)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder.Close()
+	_, missing := openFolder("/proc/larder", vfs.Dir)
+	for err, want := range map[error]bool{
+		&os.PathError{Err: syscall.EIO}: true, &os.PathError{Err: syscall.EMFILE}: true,
+		missing: false, &os.PathError{Err: syscall.EACCES}: false, &os.PathError{Err: syscall.ENOSPC}: false,
+	} {
+		if ailing(err) != want {
+			t.Errorf("%v ails: %t, want %t", err, !want, want)
+		}
 	}
 }
 

@@ -3,10 +3,12 @@ package daemon
 import (
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"runtime/debug"
+	"syscall"
 	"time"
 
 	"github.com/larderhq/larder/internal/vfs"
@@ -48,27 +50,27 @@ type Disk struct {
 }
 
 // openStore makes the store of o, and finds the secret that what is on disk was
-// kept with; nil without a disk.
+// kept with; nil without a disk. A disk that fails for no fault of the operator's
+// is noted, and done without.
 func openStore(o *Options) (s store.Store, secret []byte, err error) {
 	upper := memory.Options{Budget: o.Memory, Now: func() int64 { return time.Now().Unix() }}
-	if len(o.Disks) == 0 {
-		return memory.New(upper), nil, nil
-	}
-	upper.MaxObject = min(o.Memory/8, mostRaised)
 	lower := disk.Options{Segment: mostSegment, Notes: func(line string) { o.Notes.Warn(line) }}
 	for _, d := range o.Disks {
-		folder, err := vfs.Dir(d.Dir)
-		if err != nil {
+		folder, err := openFolder(d.Dir, vfs.Dir)
+		switch {
+		case err != nil && ailing(err):
+			o.Notes.Warn(fmt.Sprintf("disk %s: not used until the next start: %v", d.Dir, err))
+			continue
+		case err != nil:
 			return nil, nil, &Error{Option: "Disks", Err: err}
-		}
-		if secret == nil {
-			if secret, err = lasting(folder); err != nil {
-				return nil, nil, &Error{Option: "Disks", Err: err}
-			}
 		}
 		lower.Disks = append(lower.Disks, disk.Disk{FS: folder, Size: d.Size, Name: d.Dir})
 		lower.Segment = min(lower.Segment, max(d.Size/segments&^(leastSegment-1), leastSegment))
 	}
+	if len(lower.Disks) == 0 {
+		return memory.New(upper), nil, nil
+	}
+	upper.MaxObject = min(o.Memory/8, mostRaised)
 	d, err := disk.Open(lower)
 	if err != nil {
 		return nil, nil, &Error{Option: "Disks", Err: err}
@@ -77,7 +79,30 @@ func openStore(o *Options) (s store.Store, secret []byte, err error) {
 	case <-d.Ready():
 	case <-time.After(settling):
 	}
-	return tier.New(upper, d), secret, nil
+	return tier.New(upper, d), lasting(lower.Disks, lower.Notes), nil
+}
+
+// openFolder opens a folder, at the second attempt if the first one failed.
+func openFolder(dir string, open func(string) (*vfs.Folder, error)) (*vfs.Folder, error) {
+	folder, err := open(dir)
+	if err != nil {
+		folder, err = open(dir)
+	}
+	return folder, err
+}
+
+// ailing says whether err is of a device that fails, or of a system that is short
+// of something, and not of a wrong name or a missing right.
+func ailing(err error) bool {
+	for _, is := range []error{
+		syscall.EIO, syscall.ENXIO, syscall.ENODEV, syscall.ETIMEDOUT, syscall.ESTALE,
+		syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EINTR,
+	} {
+		if errors.Is(err, is) {
+			return true
+		}
+	}
+	return false
 }
 
 const (
@@ -85,31 +110,74 @@ const (
 	secretOctets = 32
 )
 
-// lasting returns the secret of a disk, and makes one on a new disk: what varies
-// by a cookie or by credentials is found by a hash under it (rules.Terms). One
-// that was cut short is made anew, and what was kept under it is not found.
-func lasting(folder vfs.FS) ([]byte, error) {
-	secret := make([]byte, secretOctets)
-	f, err := folder.Open(secretName, os.O_RDONLY)
-	switch {
-	case err == nil:
-		n, err := f.ReadAt(secret, 0)
-		if cerr := f.Close(); n == secretOctets || err != io.EOF {
-			return secret, errors.Join(err, cerr)
+// lasting returns the secret of the disks: what varies by a cookie or by
+// credentials is found by a hash under it (rules.Terms). The first disk that has
+// one gives it to those that have none. If none has one that can be read, there is
+// a new one, and what was kept under another is not found, which is noted.
+func lasting(disks []disk.Disk, note func(string)) (secret []byte) {
+	var lacking []disk.Disk // and it can be mended
+	unread := false
+	for _, d := range disks {
+		found, err := readSecret(d.FS)
+		switch {
+		case err != nil:
+			note(fmt.Sprintf("disk %s: its secret cannot be read: %v", d.Name, err))
+			unread = true
+		case found == nil:
+			lacking = append(lacking, d)
+		case secret == nil:
+			secret = found
 		}
-	case !errors.Is(err, fs.ErrNotExist):
+	}
+	if secret == nil {
+		secret = make([]byte, secretOctets)
+		_, _ = rand.Read(secret) // never fails
+		if unread {
+			note("a new secret is used: what was kept and varies by cookies or credentials is not found")
+		}
+	}
+	for _, d := range lacking {
+		if err := writeSecret(d.FS, secret); err != nil {
+			note(fmt.Sprintf("disk %s: its secret cannot be written: %v; what is kept and varies by cookies or credentials will not be found after a restart", d.Name, err))
+		}
+	}
+	return secret
+}
+
+// readSecret returns the secret that a disk has, nil if it has none or one that
+// was cut short.
+func readSecret(folder vfs.FS) ([]byte, error) {
+	f, err := folder.Open(secretName, os.O_RDONLY)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
 		return nil, err
 	}
+	defer f.Close()
+	secret := make([]byte, secretOctets)
+	switch n, err := f.ReadAt(secret, 0); {
+	case n == secretOctets:
+		return secret, nil
+	case err == io.EOF:
+		return nil, nil
+	default:
+		return nil, err
+	}
+}
+
+// writeSecret makes a secret that of a disk, at one stroke.
+func writeSecret(folder vfs.FS, secret []byte) error {
 	const draft = secretName + ".new"
-	if f, err = folder.Open(draft, os.O_RDWR|os.O_CREATE|os.O_TRUNC); err != nil {
-		return nil, err
+	f, err := folder.Open(draft, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
+	if err != nil {
+		return err
 	}
-	_, _ = rand.Read(secret) // never fails
 	_, err = f.WriteAt(secret, 0)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return nil, err
+		return err
 	}
-	return secret, errors.Join(folder.Rename(draft, secretName), folder.Sync())
+	return errors.Join(folder.Rename(draft, secretName), folder.Sync())
 }
 
 // calmCollector bounds the garbage, unless the operator has a wish of his own.

@@ -116,14 +116,19 @@ func (x *exchange) deliverSpool(l *landing, d *rules.Decision) bool {
 			}
 		}
 	}
-	body := l.first
+	body := &steadyBody{x: x, res: l.res, body: l.first, end: l.length}
+	if n >= 0 {
+		body.end = off + n
+	}
 	if waited {
 		var err error
-		if body, err = l.body.open(x.r.Context(), off); err != nil {
+		if body.body, err = l.body.open(x.r.Context(), off); err != nil {
 			return false
 		}
+		body.at = off
 		defer body.Close()
 	} else {
+		l.first = body
 		defer l.discard()
 		if _, err := io.CopyN(io.Discard, body, off); err != nil {
 			x.abort(err)

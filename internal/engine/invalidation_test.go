@@ -553,6 +553,37 @@ func TestINV11_FailedUnsafeRequestDemandsValidation(t *testing.T) {
 	})
 }
 
+// A forgetful store shows nothing for a while, as after a restart.
+type forgetful struct {
+	store.Store
+	hides bool
+}
+
+func (s *forgetful) Lookup(ctx context.Context, key store.Key, into []store.Entry) ([]store.Entry, error) {
+	if s.hides {
+		return into, nil
+	}
+	return s.Store.Lookup(ctx, key, into)
+}
+
+// What the store has not read yet is not used after a change, nor after what may
+// have been one.
+func TestINV11_WhatTheStoreHasNotReadYet(t *testing.T) {
+	for name, outcome := range map[string]sim.Reply{"succeeded": {Status: 204}, "failed": {Err: errors.New("reset")}} {
+		t.Run(name, func(t *testing.T) {
+			var s *forgetful
+			sim.RunWith(t, func(c *engine.Config) { s = &forgetful{Store: c.Store}; c.Store = s }, func(w *sim.World) {
+				w.Origin(minute, outcome, sim.Reply{Body: "new page"})
+				w.Get("/a")
+				s.hides = true
+				w.Do("POST", "/a", "content")
+				s.hides = false
+				w.Get("/a").Want(200, "new page")
+			})
+		})
+	}
+}
+
 // A fetch that was under way when the outcome became doubtful brings no answer
 // to the doubt.
 func TestINV11_FetchUnderWay(t *testing.T) {

@@ -157,12 +157,17 @@ func (e *Engine) invalidate(ctx context.Context, target *canon.Target, spare *fl
 }
 
 // doubt has what is stored for a target validated before its next use: nobody
-// knows whether an unsafe request that failed has changed it.
+// knows whether an unsafe request that failed has changed it. Where the store
+// shows nothing it may still be reading what it has, and that is forgotten.
 func (e *Engine) doubt(ctx context.Context, target *canon.Target) {
 	ctx = context.WithoutCancel(ctx)
 	key := target.AppendKey(nil, e.Site)
 	e.flights.Forget(key, nil)
-	for _, k := range e.entries(ctx, key) {
+	known := e.entries(ctx, key)
+	if len(known) == 0 {
+		_ = e.Store.Forget(ctx, key) // as in invalidate
+	}
+	for _, k := range known {
 		if err := e.Store.Amend(ctx, key, k.entry.ID, e.head(rules.Doubt(k.Stored))); err != nil {
 			_ = e.Store.Remove(ctx, key, k.entry.ID)
 		}

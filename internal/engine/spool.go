@@ -38,6 +38,7 @@ type spool struct {
 	relay   *relay
 	stopped error
 	failed  bool   // the origin broke it off
+	cause   error  // and this is how
 	lost    string // why it will not be in the store, once that is known
 	written int64
 }
@@ -92,6 +93,7 @@ func (s *spool) kept() bool { return s.relay == nil }
 // it is complete.
 func (s *spool) end(cause error) {
 	s.mu.Lock()
+	s.cause = cause
 	if s.failed = cause != nil; s.failed {
 		s.lost = "it broke off"
 	} else if s.lost == "" {
@@ -129,6 +131,19 @@ func (s *spool) open(ctx context.Context, off int64) (io.ReadCloser, error) {
 	return r, nil
 }
 
+// A storeLoss is why a body cannot be read although the origin has sent it.
+type storeLoss struct{ error }
+
+// Unwrap returns what the store said.
+func (l *storeLoss) Unwrap() error { return l.error }
+
+// ended tells whether err is how the origin ended the body.
+func (s *spool) ended(err error) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return err == io.EOF || s.failed && errors.Is(err, s.cause)
+}
+
 // A spoolReader reads from the store's writer, and then from the relay if the
 // body outgrew the store. One goroutine uses it.
 type spoolReader struct {
@@ -142,7 +157,13 @@ type spoolReader struct {
 func (r *spoolReader) Read(p []byte) (int, error) {
 	if r.relay == nil {
 		n, err := r.inner.Read(p)
-		if !errors.Is(err, errOverflow) {
+		switch {
+		case err == nil, r.ctx.Err() != nil:
+			return n, err
+		case !errors.Is(err, errOverflow):
+			if !r.spool.ended(err) {
+				err = &storeLoss{err}
+			}
 			return n, err
 		}
 		r.spool.mu.Lock()

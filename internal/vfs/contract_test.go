@@ -227,6 +227,39 @@ func TestFileRefuses(t *testing.T) {
 	})
 }
 
+// What ReadNow gives is what ReadAt gives, from the first octet on.
+func TestReadNow(t *testing.T) {
+	everyFS(t, func(t *testing.T, fsys FS) {
+		f := put(t, fsys, "a", "some text")
+		now, ok := f.(Prompt)
+		if !ok {
+			t.Log("these files cannot")
+			return
+		}
+		p := make([]byte, 20)
+		n, err := now.ReadNow(p, 5)
+		if errors.Is(err, errors.ErrUnsupported) {
+			t.Log("this file system cannot")
+			return
+		}
+		if got := string(p[:n]); !strings.HasPrefix("text", got) {
+			t.Errorf("ReadNow at 5: %q, %v", got, err)
+		}
+		if n, _ := now.ReadNow(p, 100); n != 0 {
+			t.Errorf("ReadNow beyond the end: %d octets", n)
+		}
+		if n, err := now.ReadNow(nil, 0); n != 0 || err != nil {
+			t.Errorf("ReadNow of nothing: %d, %v", n, err)
+		}
+		if _, err := now.ReadNow(p, -1); err == nil {
+			t.Error("ReadNow(-1) went through")
+		}
+		must(t, f.Close())
+		_, err = now.ReadNow(p, 0)
+		wantErr(t, "ReadNow after Close", err, fs.ErrClosed)
+	})
+}
+
 func TestAllocateKeepsOctets(t *testing.T) {
 	everyFS(t, func(t *testing.T, fsys FS) {
 		f := put(t, fsys, "a", "text")

@@ -48,7 +48,7 @@ func (d *Folder) Open(name string, flag int) (File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return osFile{f}, nil
+	return fileOf(f)
 }
 
 func (d *Folder) open(name string, flag int) (*os.File, error) {

@@ -21,3 +21,22 @@ func TestAllocateTakesRoom(t *testing.T) {
 		t.Errorf("Allocate(%d) set %d octets aside", size, got)
 	}
 }
+
+// What was just written is in memory: to read it, nobody waits.
+func TestReadNowFindsWhatWasWritten(t *testing.T) {
+	f := put(t, tempDir(t), "a", "text")
+	now, ok := f.(Prompt)
+	if !ok {
+		t.Log("not on this machine")
+		return
+	}
+	p := make([]byte, 4)
+	n, err := now.ReadNow(p, 0)
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Log("this file system cannot")
+		return
+	}
+	if string(p[:n]) != "text" || err != nil {
+		t.Errorf("ReadNow: %q, %v", p[:n], err)
+	}
+}

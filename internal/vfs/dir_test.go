@@ -150,7 +150,7 @@ func TestDirGivesTheFileForSendfile(t *testing.T) {
 
 // Where fallocate is missing, Allocate still makes the file long enough.
 func TestLengthenNeverShortens(t *testing.T) {
-	f := put(t, tempDir(t), "a", "text").(osFile)
+	f := osFile{put(t, tempDir(t), "a", "text").OS()}
 	for _, c := range []struct {
 		to   int64
 		want string

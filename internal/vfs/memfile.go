@@ -32,6 +32,9 @@ func (f *memFile) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
+// ReadNow is as Prompt says.
+func (f *memFile) ReadNow(p []byte, off int64) (int, error) { return f.ReadAt(p, off) }
+
 // WriteAt is as File says.
 func (f *memFile) WriteAt(p []byte, off int64) (n int, err error) {
 	err = f.change("write", off, int64(len(p)), func() (err error) {

@@ -104,6 +104,18 @@ type File interface {
 	OS() *os.File
 }
 
+// Prompt is what a File is too if it can tell at once what is in the system's
+// memory. Files of a Folder are, on Linux and most of its machines, and those of
+// a Mem; those of a Faulty are not, so that each read is a call that may fail.
+type Prompt interface {
+	// ReadNow is a ReadAt that does not wait for a disk: it reads the first n
+	// octets of p and leaves the others to ReadAt, of which nothing is known.
+	// It may be called by any number of goroutines at once. An error says why
+	// it read less than all, which ReadAt may still do. If it wraps
+	// errors.ErrUnsupported, ReadNow never reads anything of this file.
+	ReadNow(p []byte, off int64) (n int, err error)
+}
+
 // checkOpen says what is wrong with the arguments of Open.
 func checkOpen(name string, flag int) error {
 	switch flag {

@@ -1,7 +1,9 @@
 package disk
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"slices"
@@ -163,23 +165,31 @@ func (v *volume) locate(ctx context.Context, p *part) error {
 // that is large enough, and returns what follows there from off on. After an
 // error room must not be used again.
 func (b *body) block(ctx context.Context, off int64, room []byte) ([]byte, error) {
+	return b.blocks(ctx, off, off+1, room)
+}
+
+// blocks is block for as many blocks up to end as follow each other on disk and
+// have room together.
+func (b *body) blocks(ctx context.Context, off, end int64, room []byte) ([]byte, error) {
 	p, err := b.part(ctx, off)
 	if err != nil {
 		return nil, err
 	}
-	i := (off - p.at) / blockLen
-	n := int(min(blockLen, p.size-i*blockLen))
-	if cap(room) < n {
+	first := (off - p.at) / blockLen
+	at := first * blockLen
+	most := max(int64(cap(room))/blockLen, 1)
+	n := min(min(blocksOf(end-p.at-at), most)*blockLen, p.size-at)
+	if int64(cap(room)) < n {
 		room = make([]byte, n)
 	}
 	room = room[:n]
-	if err := b.v.readAt(ctx, room, p.data+i*blockLen); err != nil {
+	if err := b.v.readAt(ctx, room, p.data+at); err != nil {
 		return nil, err
 	}
-	if sumOf(room) != p.sums[i] {
+	if !verifyBlocks(room, p.sums[first:first+blocksOf(n)]) {
 		return nil, errDamaged
 	}
-	return room[off-p.at-i*blockLen:], nil
+	return room[off-p.at-at:], nil
 }
 
 // ReadAt implements io.ReaderAt.
@@ -201,60 +211,137 @@ func (b *body) ReadAt(p []byte, off int64) (n int, err error) {
 	return n, nil
 }
 
+// windowLen is how much of a long body is read at once, in octets.
+const windowLen = 256 << 10
+
 // A reader reads a part of a committed body.
 type reader struct {
-	body   *body
+	body   *body // nil if all there is to read is in block
 	record record
 	served int
+	whole  []byte // the body, if it was read in one
 
 	mu    sync.Mutex // held while it reads
 	off   int64      // of what follows block
 	end   int64
 	block []byte // verified, to be handed out next
-	room  []byte
+	room  *room
 	done  func() // nil after Close
 }
 
 // openBody returns a reader of n octets of r from off; n < 0 means to the end. What
-// comes first is read here, so that damage to it is nobody's but the store's.
+// comes first is read here, so that damage to it is nobody's but the store's. The
+// room of r is the reader's from now on.
 func (v *volume) openBody(ctx context.Context, r *record, off, n int64) (io.ReadCloser, error) {
-	served := int(r.ref.Hits)
+	rd := &reader{record: *r, served: int(r.ref.Hits), done: func() {}}
+	r.start, r.room = nil, nil
 	v.index.Touch(r.hash, r.addr)
 	v.tally.hits.Add(1)
 	if left := max(r.size-off, 0); n < 0 || n > left {
 		n = left
 	}
 	if n == 0 {
-		return &reader{served: served, done: func() {}}, nil
+		return rd, nil
 	}
 	if !v.pin(r.addr, r.seq) {
 		return nil, store.ErrGone
 	}
 	defer v.unpin(r.seq)
-	b, err := v.bodyOf(ctx, r)
+	var err error
+	if r.pieces == 0 && r.size <= blockLen {
+		err = v.openBlock(ctx, rd, off, n)
+	} else {
+		err = v.openLong(ctx, rd, off, n)
+	}
 	if err != nil {
 		return nil, err
-	}
-	unpin, ok := b.pin(off, off+n)
-	if !ok {
-		return nil, store.ErrGone
-	}
-	v.hold()
-	rd := &reader{body: b, record: *r, served: served, off: off, end: off + n}
-	rd.record.start = nil
-	rd.done = func() { unpin(); v.release() }
-	if _, err := rd.next(ctx); err != nil {
-		rd.done()
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		return nil, store.ErrGone
 	}
 	return rd, nil
 }
 
+// openBlock reads a body of one block, all of it. The record is pinned until it
+// returns, and not needed any more then.
+func (v *volume) openBlock(ctx context.Context, rd *reader, off, n int64) error {
+	r := &rd.record
+	table, said, err := v.partOf(ctx, r, r.killsAt(), r.headAt()-r.killsAt())
+	if err != nil || sumOf(table) != r.tableSum {
+		return v.lose(r, said, err)
+	}
+	from := r.bodyAt()
+	if end := from + r.size; end <= int64(len(r.start)) {
+		rd.whole = r.start[from:end]
+	} else {
+		rd.room = takeRoom(r.size)
+		rd.whole = rd.room.octets[:r.size]
+		if err := v.readAt(ctx, rd.whole, r.at(from)); err != nil {
+			v.distrust(r, r.addr, r.seq, err)
+			return unopened(ctx)
+		}
+	}
+	if sumOf(rd.whole) != binary.LittleEndian.Uint32(table[r.sumsAt()-r.killsAt():]) {
+		v.distrust(r, r.addr, r.seq, errDamaged)
+		return unopened(ctx)
+	}
+	rd.block = rd.whole[off : off+n]
+	return nil
+}
+
+// openLong finds where the body lies, and reads what is wanted first.
+func (v *volume) openLong(ctx context.Context, rd *reader, off, n int64) error {
+	b, err := v.bodyOf(ctx, &rd.record)
+	if err != nil {
+		return err
+	}
+	unpin, ok := b.pin(off, off+n)
+	if !ok {
+		return store.ErrGone
+	}
+	rd.record.let()
+	v.hold()
+	rd.body, rd.off, rd.end = b, off, off+n
+	rd.done = func() { unpin(); v.release() }
+	if _, err := rd.next(ctx); err != nil {
+		rd.done()
+		return unopened(ctx)
+	}
+	return nil
+}
+
+// unopened is what the caller of Open is told if the body could not be read.
+func unopened(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return store.ErrGone
+}
+
+// distrust takes r out of the index if err says that what was read of its body, in
+// the segment seq at addr, was damaged or unreadable, and not only reclaimed.
+func (v *volume) distrust(r *record, addr, seq uint64, err error) {
+	if errors.Is(err, errDamaged) && v.intact(addr, seq) {
+		v.drop(r.hash, r.addr, r.seq, damaged)
+	} else if errors.Is(err, errRead) {
+		v.drop(r.hash, r.addr, r.seq, unread)
+	}
+}
+
 // Served implements Served.
 func (r *reader) Served() int { return r.served }
+
+// Whole implements Whole.
+func (r *reader) Whole(key store.Key) (store.Object, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rec := &r.record
+	if r.whole == nil || r.done == nil || rec.bodyAt() > int64(len(rec.start)) {
+		return store.Object{}, false
+	}
+	head := rec.start[rec.headAt():rec.bodyAt()]
+	return store.Object{
+		Key: key, ID: rec.id, Rev: rec.rev, Head: store.Head{Octets: head, Until: rec.until},
+		Size: rec.size, Body: bytes.NewReader(r.whole), Mark: mark(rec.addr, rec.seq),
+	}, sumOf(head) == rec.headSum
+}
 
 // next returns octets that follow, without moving on. It returns io.EOF at the
 // end. The caller holds mu, or is the only one that knows r.
@@ -267,29 +354,27 @@ func (r *reader) next(ctx context.Context) ([]byte, error) {
 	case r.off >= r.end:
 		return nil, io.EOF
 	}
-	block, err := r.body.block(ctx, r.off, r.room)
+	if r.room == nil {
+		r.room = takeRoom(min(windowLen, blocksOf(r.end-r.off)*blockLen))
+	}
+	block, err := r.body.blocks(ctx, r.off, r.end, r.room.octets)
 	if err != nil {
-		r.room = nil
-		v, rec := r.body.v, &r.record
-		if errors.Is(err, errDamaged) && r.body.intactAt(r.off) {
-			v.drop(rec.hash, rec.addr, rec.seq, damaged)
-		} else if errors.Is(err, errRead) {
-			v.drop(rec.hash, rec.addr, rec.seq, unread)
-		}
+		r.room = nil // somebody may go on writing to it
+		addr, seq := r.body.place(r.off)
+		r.body.v.distrust(&r.record, addr, seq, err)
 		return nil, err
 	}
-	r.room = block[:0:cap(block)]
 	r.block = block[:min(int64(len(block)), r.end-r.off)]
 	r.off += int64(len(r.block))
 	return r.block, nil
 }
 
-// intactAt says whether what has the octet at off was not overwritten.
-func (b *body) intactAt(off int64) bool {
+// place returns where the octet at off lies: an address, and its segment.
+func (b *body) place(off int64) (addr, seq uint64) {
 	b.mu.Lock()
-	p := b.parts[b.find(off)]
-	b.mu.Unlock()
-	return b.v.intact(p.addr, p.seq)
+	defer b.mu.Unlock()
+	p := &b.parts[b.find(off)]
+	return p.addr, p.seq
 }
 
 func (r *reader) advance(n int) { r.block = r.block[n:] }
@@ -311,7 +396,9 @@ func (r *reader) Close() error {
 	defer r.mu.Unlock()
 	if r.done != nil {
 		r.done()
-		r.done, r.block, r.room = nil, nil, nil
+		r.room.give()
+		r.record.let()
+		r.done, r.whole, r.block, r.room = nil, nil, nil, nil
 	}
 	return nil
 }

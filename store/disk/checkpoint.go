@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"slices"
 	"strconv"
@@ -141,6 +140,9 @@ func (v *volume) checkpoint(ctx context.Context) error {
 		return nil
 	}
 	c, ticket := v.position()
+	for i := range v.stripes { // who has appended by then has changed the index too
+		v.lock(uint64(i)).Unlock()
+	}
 	if err := v.wait(ctx, ticket, true); err != nil {
 		return err
 	}
@@ -287,42 +289,16 @@ func (v *volume) resumable(epoch uint64) *checkpoint {
 	return c
 }
 
-// loadCheckpoint loads the newest checkpoint that is whole, and returns it, or
-// nil.
-func (v *volume) loadCheckpoint() (*checkpoint, error) {
-	names, err := checkpoints(v.fs)
-	if err != nil {
-		return nil, err
-	}
-	for _, name := range names {
-		c, err := v.loadFrom(name)
-		if err == nil {
-			return c, nil
-		}
-		if v.over() {
-			return nil, errOut
-		}
-		v.note("%s is of no use: %v; the segments will do", name, err)
-	}
-	return nil, nil
-}
-
-func (v *volume) loadFrom(name string) (*checkpoint, error) {
-	c, r, f, err := openCheckpoint(v.fs, name, v.key, v.segment)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if v.resumed != nil && v.resumed.name == name {
-		c.from = math.MaxUint64 // nobody has written since
-	}
-	return c, v.index.Load(r, func(ref index.Ref) bool {
+// load reads the index that follows c, save what is not there any more, what
+// was read already, and what killed says is gone.
+func (v *volume) load(c *checkpoint, r io.Reader, killed *killed) error {
+	return v.index.Load(r, func(ref index.Ref) bool {
 		place, ok := v.placeOf(ref.Addr)
 		if !ok || place >= len(c.seqs) {
 			return false
 		}
 		seq := v.seqs[place].Load()
 		// A mark of this epoch's kind was made eight openings ago.
-		return seq != 0 && seq < c.from && seq == c.seqs[place] && ref.Flags&v.lent == 0
+		return seq != 0 && seq < c.from && seq == c.seqs[place] && ref.Flags&v.lent == 0 && !killed.addrs[ref.Addr]
 	})
 }

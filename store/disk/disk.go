@@ -29,6 +29,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -174,9 +176,14 @@ type Store struct {
 // A slot is where a disk is, or was.
 type slot struct {
 	Disk
-	lock   io.Closer
-	super  *superblock // while it is being opened
+	lock   io.Closer // nil: not locked yet
 	volume atomic.Pointer[volume]
+
+	// While it is being opened: what it says of itself, whether it was in use
+	// before, and why the store goes on without it, or nil.
+	super  *superblock
+	used   bool
+	broken error
 }
 
 var _ store.Store = (*Store)(nil)
@@ -185,9 +192,12 @@ var _ store.Store = (*Store)(nil)
 // It reads little: entries of earlier runs become visible while the store is
 // already in use, see Ready. The caller closes.
 //
-// A disk that cannot be used now, or that somebody else uses, is an error, and
-// so is one that was written by another version. A disk whose description of
-// itself was destroyed is begun anew, and noted.
+// A disk that is used for the first time has to work. One that was in use before
+// and fails twice in a row while it is opened is noted and goes out, as if it had
+// failed later: the Store works without it, also if there is no other. An error in
+// any case is a disk that somebody else uses, that may not be written, that was
+// written by another version, or that cannot have the size given. One whose
+// description of itself was destroyed is begun anew, and noted.
 func Open(opts Options) (*Store, error) {
 	opts.fill()
 	if err := opts.check(); err != nil {
@@ -204,7 +214,9 @@ func Open(opts Options) (*Store, error) {
 	}
 	for _, d := range s.disks {
 		s.maxObject = min(s.maxObject, d.Size/2)
-		d.volume.Load().start()
+		if v := d.volume.Load(); !v.isOut() {
+			v.start()
+		}
 	}
 	go s.awaitReady(s.initial())
 	for _, d := range s.disks {
@@ -219,8 +231,7 @@ func (s *Store) openDisks() error {
 		d.Name = d.name(i)
 		at := &slot{Disk: d}
 		s.disks = append(s.disks, at)
-		var err error
-		if at.super, err = at.inspect(&s.opts); err != nil {
+		if err := at.inspect(&s.opts); err != nil {
 			return fmt.Errorf("store/disk: disk %s: %w", d.Name, err)
 		}
 		if at.super != nil && (lead == nil || behind(lead, at.super)) {
@@ -235,18 +246,21 @@ func (s *Store) openDisks() error {
 		return fmt.Errorf("store/disk: the disks were opened %d times, and can name no more entries: empty their folders", epoch)
 	}
 	s.ids.Store(epoch << epochShift)
-	var now []member
+	var now, whole []member
 	for i, d := range s.disks {
 		d.anew(&s.opts, uint64(i), lead)
-		now = append(now, member{d.super.Identity, d.super.Secret, d.Size})
+		m := member{d.super.Identity, d.super.Secret, d.Size}
+		if now = append(now, m); d.broken == nil {
+			whole = append(whole, m)
+		}
+	}
+	if len(whole) > 0 { // a set has to have some
+		now = whole
 	}
 	known := newSets(extend(all, uint64(s.NextID()), now))
 	s.sets.Store(known)
 	for _, d := range s.disks {
-		v := newVolume(s, d.Disk, d.super)
-		d.volume.Store(v)
-		v.super.Sets = known.all
-		if err := v.open(epoch); err != nil {
+		if err := s.openVolume(d, epoch, known.all); err != nil {
 			return fmt.Errorf("store/disk: disk %s: %w", d.Name, err)
 		}
 	}
@@ -254,50 +268,157 @@ func (s *Store) openDisks() error {
 	return nil
 }
 
-// anew makes d another disk if it is new, or if it was not there when the others
-// were: what is on it may have been replaced or removed meanwhile.
+// openVolume opens the volume of d, or one that is out if d fails.
+func (s *Store) openVolume(d *slot, epoch uint64, all []set) error {
+	if d.broken == nil {
+		err := twice(func() error {
+			super := *d.super
+			super.Sets = all
+			v := newVolume(s, d.Disk, &super)
+			if err := v.open(epoch); err != nil {
+				v.abandon()
+				return err
+			}
+			d.volume.Store(v)
+			return nil
+		})
+		if err == nil || refuses(err) || !d.used {
+			return err
+		}
+		d.broken = err
+	}
+	super := *d.super
+	super.Epoch, super.Sets = epoch, all
+	v := newVolume(s, d.Disk, &super)
+	v.hold()
+	d.volume.Store(v)
+	v.begun = d.lock != nil
+	v.fail(fmt.Errorf("opening: %w", d.broken))
+	if !v.begun {
+		v.note("not in use: opening: %v", d.broken)
+	}
+	return nil
+}
+
+// twice does once more what has failed: a disk may have been short of something,
+// or have had a bad moment.
+func twice(do func() error) error {
+	if do() == nil {
+		return nil
+	}
+	return do()
+}
+
+// refuses says whether err, of a disk, is something for the operator to put right
+// before anything begins.
+func refuses(err error) bool {
+	for _, is := range []error{vfs.ErrLocked, fs.ErrPermission, errFormat, errRoom} {
+		if errors.Is(err, is) {
+			return true
+		}
+	}
+	return false
+}
+
+// anew makes d another disk if it is new, or if the store was used without it: what
+// is on it may have been replaced or removed meanwhile.
 func (d *slot) anew(opts *Options, number uint64, lead *superblock) {
-	if d.super != nil && !behind(d.super, lead) {
+	old := d.super
+	if old != nil && !old.Void && !behind(old, lead) {
 		return
 	}
-	if d.super != nil && opts.Notes != nil {
-		opts.Notes(fmt.Sprintf("disk %s: it was not in use when others were; it begins anew", d.Name))
+	if old != nil {
+		why := "it was not in use when others were"
+		if old.Void {
+			why = "it had been taken out of use"
+		}
+		d.note(opts, "%s; it begins anew", why)
 	}
 	if lead != nil {
 		number += lead.Epoch << 8
 	}
 	d.super = newSuper(opts, d.Size, number)
+	switch {
+	case old != nil:
+		d.super.succeed(old)
+	case d.broken != nil:
+		d.super.Written = unheard
+	}
 }
 
-// inspect locks the disk and reads what it is; nil: nothing yet.
-func (d *slot) inspect(opts *Options) (*superblock, error) {
-	lock, err := d.FS.Lock(lockName)
-	if err != nil {
-		return nil, err
+func (d *slot) note(opts *Options, format string, args ...any) {
+	if opts.Notes != nil {
+		opts.Notes(fmt.Sprintf("disk %s: ", d.Name) + fmt.Sprintf(format, args...))
 	}
-	d.lock = lock
-	super, err := readSuper(d.FS)
+}
+
+// inspect finds out what the disk is. An error says that the store must not be
+// opened.
+func (d *slot) inspect(opts *Options) error {
+	err := twice(d.look)
 	if errors.Is(err, errNotSuper) {
-		if opts.Notes != nil {
-			opts.Notes(fmt.Sprintf("disk %s: %v; it begins anew, and what was cached there is lost", d.Name, err))
-		}
-		super, err = nil, nil
+		d.note(opts, "%v; it begins anew, and what was cached there is lost", err)
+		d.used = true
+		return nil
 	}
-	return super, err
+	d.used = d.super != nil || err != nil && d.known()
+	if err == nil || refuses(err) || !d.used {
+		return err
+	}
+	d.broken = err
+	return nil
+}
+
+// look locks the disk and reads what it is: nothing yet if super is nil then.
+func (d *slot) look() (err error) {
+	if d.lock == nil {
+		lock, err := d.FS.Lock(lockName)
+		if err != nil {
+			return err
+		}
+		d.lock = lock
+	}
+	d.super, err = readSuper(d.FS)
+	return err
+}
+
+// known says whether a disk that could not be read was in use before, as far as
+// that can be told.
+func (d *slot) known() bool {
+	names, err := d.FS.List()
+	return err != nil || slices.Contains(names, superName) || slices.Contains(names, spareName)
 }
 
 // abandon lets go of a disk that is not used after all.
-func (d *slot) abandon() (err error) {
+func (d *slot) abandon() error {
 	if v := d.volume.Load(); v != nil {
-		v.die()
-		if v.segments != nil {
-			v.release()
-		}
+		v.abandon()
 	}
-	if d.lock != nil {
-		err = d.lock.Close()
+	return d.unlock()
+}
+
+// unlock gives the disk free, once nothing is written to it any more. One that
+// hangs is not waited for: it is free when it answers, or when the process ends.
+func (d *slot) unlock() error {
+	v := d.volume.Load()
+	if d.lock == nil {
+		return nil
 	}
-	return err
+	if v == nil || !v.isOut() {
+		return d.lock.Close()
+	}
+	stop, late := v.expiry()
+	defer stop()
+	select {
+	case <-v.disowned:
+		return d.lock.Close()
+	case <-late:
+		go func() {
+			<-v.disowned
+			_ = d.lock.Close() // nobody is left to be told
+		}()
+		return nil
+	}
 }
 
 // initial returns the volumes of all disks.
@@ -397,6 +518,9 @@ func (s *Store) Head(ctx context.Context, key store.Key, id store.ID, rev uint32
 			head, err = v.head(ctx, &r)
 		}
 	}
+	if err == nil {
+		v.keep(&r)
+	}
 	return head, lost(err)
 }
 
@@ -427,10 +551,21 @@ type Served interface {
 	Served() int
 }
 
-// Open implements store.Store. The reader is an io.WriterTo and tells how often
-// the entry was Served. It is for one goroutine at a time; its Close may be called
-// more than once. What comes first of the body is verified here; a later part of
-// a long one may prove damaged while it is read.
+// Whole is implemented by what Store.Open returns. The method gives the entry as
+// it is on disk if all of it was read and verified in order to open it: it must be
+// short, and not all of it be out of the range that was asked for. key is the key
+// it was opened with. The Object is valid until the reader is closed, and its Mark
+// is for Lend and Return.
+type Whole interface {
+	Whole(key store.Key) (o store.Object, ok bool)
+}
+
+// Open implements store.Store. The reader is an io.WriterTo that hands out octets
+// which are used again after Close: whoever receives them must neither change nor
+// keep them. It tells how often the entry was Served, and may have it Whole. It is
+// for one goroutine at a time; its Close may be called more than once. What comes
+// first of the body is verified here; a later part of a long one may prove damaged
+// while it is read.
 func (s *Store) Open(ctx context.Context, key store.Key, id store.ID, off, n int64) (io.ReadCloser, error) {
 	if off < 0 {
 		return nil, errOffset
@@ -536,7 +671,7 @@ func (s *Store) Close() error {
 	}
 	var errs []error
 	for _, d := range s.disks {
-		errs = append(errs, d.volume.Load().close(), d.lock.Close())
+		errs = append(errs, d.volume.Load().close(), d.unlock())
 	}
 	<-s.ready
 	return errors.Join(errs...)

@@ -11,15 +11,25 @@ import (
 	"github.com/larderhq/larder/store/disk/internal/index"
 )
 
-// peekLen is how much of a record is read at first, in octets: the header, and
-// most keys and heads.
-const peekLen = 2 << 10
+// How much of a record is read at first, in octets: all of it if startLen is
+// enough for that; otherwise peekLen, which has the header and most keys and heads.
+const (
+	startLen = 8 << 10
+	peekLen  = 2 << 10
+)
 
 // A record is an object as it was found on disk.
 type record struct {
 	header
 	ref   index.Ref
 	start []byte // its first octets
+	room  *room  // what they are in; nil: nothing to give back
+}
+
+// let gives the room of r back. Who does not call it leaves that to the collector.
+func (r *record) let() {
+	r.room.give()
+	r.start, r.room = nil, nil
 }
 
 // A verdict says what lies where the index led.
@@ -45,7 +55,7 @@ func (v *volume) find(ctx context.Context, hash uint64, key store.Key) (all []re
 		all, seen = all[:0], seen[:0]
 		refs := v.refs(hash, room[:0])
 		for _, ref := range refs {
-			if recovering && !v.fresh(ref.Addr) {
+			if recovering && !v.settled(ref.Addr) {
 				// What comes later in the log may say that it is gone.
 				seen = append(seen, ref.Addr)
 				continue
@@ -85,6 +95,9 @@ func (v *volume) fresh(addr uint64) bool {
 	return v.seqAt(addr) >= v.first
 }
 
+// settled says whether all that comes after the record at addr has been seen.
+func (v *volume) settled(addr uint64) bool { return v.fresh(addr) || v.seqAt(addr) >= v.shown.Load() }
+
 // refs is index.Find at a moment when no change of this key is half done.
 func (v *volume) refs(hash uint64, into []index.Ref) []index.Ref {
 	into = v.index.Find(hash, into)
@@ -95,38 +108,51 @@ func (v *volume) refs(hash uint64, into []index.Ref) []index.Ref {
 	return v.index.Find(hash, into[:0])
 }
 
-// peek reads the start of the record at ref.
+// peek reads the start of the record at ref. The record is mine, or none.
 func (v *volume) peek(ctx context.Context, ref index.Ref, hash uint64, key store.Key) (record, verdict, error) {
 	seq := v.seqAt(ref.Addr)
 	if seq == 0 {
 		return record{}, stale, nil
 	}
-	r := record{ref: ref, start: make([]byte, min(peekLen, v.limitAt(ref.Addr)))}
+	n := index.ClassSize(ref.Class)
+	if n > startLen {
+		n = peekLen
+	}
+	n = min(n, v.limitAt(ref.Addr))
+	r := record{ref: ref, room: takeRoom(n)}
+	r.start = r.room.octets[:n]
 	if said, err := v.readRecord(ctx, r.start, int64(ref.Addr)*unit); err != nil {
 		return record{}, said, err
 	}
-	h, ok := parseHeader(r.start, v.key, v.limitAt(ref.Addr))
-	if !ok || h.kind != kindObject || h.addr != ref.Addr || h.seq != seq || h.hash != hash {
-		if v.seqAt(ref.Addr) != seq {
-			return record{}, stale, nil
+	said, err := v.examine(ctx, &r, seq, hash, key)
+	if err == nil && said != mine {
+		r.let()
+	}
+	return r, said, err
+}
+
+// examine parses the start of r, which should be in the segment seq and of key.
+func (v *volume) examine(ctx context.Context, r *record, seq, hash uint64, key store.Key) (verdict, error) {
+	addr := r.ref.Addr
+	h, ok := parseHeader(r.start, v.key, v.limitAt(addr))
+	if !ok || h.kind != kindObject || h.addr != addr || h.seq != seq || h.hash != hash {
+		if v.seqAt(addr) != seq {
+			return stale, nil
 		}
-		return record{}, damaged, nil
+		return damaged, nil
 	}
 	r.header = h
 	if h.bodySeq != 0 && v.seqAt(h.bodyAddr) != h.bodySeq {
-		return record{}, gone, nil
+		return gone, nil
 	}
 	if int(h.keyLen) != len(key) {
-		return record{}, foreign, nil
+		return foreign, nil
 	}
-	got, said, err := v.partOf(ctx, &r, headerLen, int64(h.keyLen))
-	switch {
-	case err != nil:
-		return record{}, said, err
-	case !bytes.Equal(got, key):
-		return record{}, foreign, nil
+	got, said, err := v.partOf(ctx, r, headerLen, int64(h.keyLen))
+	if err == nil && !bytes.Equal(got, key) {
+		said = foreign
 	}
-	return r, mine, nil
+	return said, err
 }
 
 // partOf returns n octets that lie from octets into r.
@@ -186,8 +212,9 @@ func (v *volume) lookup(ctx context.Context, hash uint64, key store.Key, into []
 	had := len(into)
 	for _, r := range newest(all) {
 		if r.ref.Flags&v.lent == 0 && len(into)-had < store.MaxVariants {
-			v.hint(&r)
 			into = append(into, store.Entry{ID: r.id, Rev: r.rev, Size: r.size})
+			v.hint(&r)
+			v.keep(&r)
 		}
 	}
 	return into, nil
@@ -243,23 +270,73 @@ func (v *volume) hint(r *record) {
 	v.hints[at].Store(tag | r.addr)
 }
 
+// keepCount is how many records are kept from one call to the next: who looks up
+// a key goes on to ask for a head and to open a body, soon or not at all. Each has
+// a room of startLen.
+const keepCount = 128
+
+// keep keeps r with what was read of it, for who asks for it next, and takes the
+// octets from r. What is kept belongs to whoever swaps it out.
+func (v *volume) keep(r *record) {
+	if r.room == nil {
+		return
+	}
+	at, _ := hintOf(r.hash, r.id)
+	kept := *r
+	r.start, r.room = nil, nil
+	if old := v.kept[at%keepCount].Swap(&kept); old != nil {
+		old.let()
+	}
+}
+
+// takeKept returns what was kept of an entry, if it is there yet. It may be gone
+// from the disk.
+func (v *volume) takeKept(hash uint64, id store.ID) (record, bool) {
+	at, _ := hintOf(hash, id)
+	slot := &v.kept[at%keepCount]
+	kept := slot.Load()
+	if kept == nil || kept.hash != hash || kept.id != id || !slot.CompareAndSwap(kept, nil) {
+		return record{}, false
+	}
+	return *kept, true
+}
+
 // hinted is entry for those who have seen a revision already, and are content
 // with the record that was the newest then.
 func (v *volume) hinted(ctx context.Context, hash uint64, key store.Key, id store.ID) (record, error) {
-	at, tag := hintOf(hash, id)
-	word := v.hints[at].Load()
-	if addr := word & index.MaxAddr; addr != 0 && word&^index.MaxAddr == tag && !v.recovering() {
+	if v.recovering() {
+		return v.entry(ctx, hash, key, id)
+	}
+	kept, ok := v.takeKept(hash, id)
+	addr := kept.addr
+	if at, tag := hintOf(hash, id); !ok {
+		word := v.hints[at].Load()
+		addr, ok = word&index.MaxAddr, word&^index.MaxAddr == tag
+	}
+	if ok {
 		var room [8]index.Ref
 		for _, ref := range v.refs(hash, room[:0]) {
 			if ref.Addr != addr || ref.Flags&v.lent != 0 {
 				continue
 			}
-			if r, said, err := v.peek(ctx, ref, hash, key); err == nil && said == mine && r.id == id && v.counts(v, key, id) {
+			if r, ok := v.recall(ctx, kept, ref, hash, key); ok && r.id == id && v.counts(v, key, id) {
 				return r, nil
 			}
 		}
 	}
 	return v.entry(ctx, hash, key, id)
+}
+
+// recall returns the record at ref, from what was kept of it, if anything was.
+func (v *volume) recall(ctx context.Context, kept record, ref index.Ref, hash uint64, key store.Key) (record, bool) {
+	if kept.room == nil {
+		r, said, err := v.peek(ctx, ref, hash, key)
+		return r, err == nil && said == mine
+	}
+	// The index has it, so all that may have changed is the life of its segment.
+	kept.ref = ref
+	said, err := v.examine(ctx, &kept, v.seqAt(ref.Addr), hash, key)
+	return kept, err == nil && said == mine
 }
 
 // head returns a copy of the head of r.

@@ -48,7 +48,7 @@ func newVolume(s *Store, d Disk, super *superblock) *volume {
 		bodyMax: min(1<<20, super.Segment/4), chunkMax: chunkLimit(super.Segment),
 		counts: s.counts, admit: newAdmission(opts, d.Size),
 		index: index.New(index.Options{}),
-		ready: make(chan struct{}), out: make(chan struct{}), watch: newWatch(),
+		ready: make(chan struct{}), out: make(chan struct{}), disowned: make(chan struct{}), watch: newWatch(),
 	}
 	if super.Epoch > 0 {
 		v.known = super.Segments
@@ -100,11 +100,18 @@ func (v *volume) openFiles() (err error) {
 		return err
 	}
 	v.hold()
-	if err := resize(v.segments, int64(v.super.Segments)*v.segment); err != nil {
-		return fmt.Errorf("making room: %w", err)
+	err = resize(v.segments, int64(v.super.Segments)*v.segment)
+	if err == nil {
+		err = resize(v.table, int64(v.super.Segments)*unit)
 	}
-	return resize(v.table, int64(v.super.Segments)*unit)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", errRoom, err)
+	}
+	return err
 }
+
+// errRoom wraps why a disk cannot have the size that it is to have.
+var errRoom = errors.New("making room")
 
 // resize makes a file size octets long, all of them allocated.
 func resize(f interface {
@@ -218,6 +225,7 @@ func (v *volume) arrange(epoch uint64) {
 	})
 	p.next = epoch<<seqShift + 1
 	v.first = p.next
+	v.shown.Store(v.first)
 	if c := v.resumed; c != nil && c.place >= 0 {
 		p.live = slices.DeleteFunc(p.live, func(place int) bool { return place == c.place })
 		p.current, p.end, p.lines = c.place, c.end, slices.Clone(c.lines)
@@ -226,6 +234,7 @@ func (v *volume) arrange(epoch uint64) {
 
 // start begins what goes on in the background until close.
 func (v *volume) start() {
+	v.begun = true
 	for _, work := range []func(){v.flush, v.syncs, v.reclaims, v.saves, v.recover} {
 		v.hold()
 		v.work.Go(func() {
@@ -267,6 +276,14 @@ func (v *volume) close() error {
 		return nil // which was noted
 	}
 	return err
+}
+
+// abandon lets go of a volume that was not started.
+func (v *volume) abandon() {
+	v.die()
+	if v.segments != nil {
+		v.release()
+	}
 }
 
 // unlessOut returns what do says, or errOut if the disk goes out before.

@@ -2,17 +2,20 @@ package disk
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/larderhq/larder/store"
 	"github.com/larderhq/larder/store/disk/internal/index"
 )
 
-// recover fills the index with what an earlier run left: from the newest whole
-// checkpoint, and from the segments written since. Nobody sees any of it before
-// the end, for what comes later in the log may say that it is gone. What is
-// committed and removed meanwhile has the last word.
+// recover fills the index with what an earlier run left: from the segments that
+// were written since the newest whole checkpoint, the last one first, and then
+// from that. So what says that an entry is gone is known before the entry, which
+// can be shown as soon as its segment was read. What is committed and removed
+// meanwhile has the last word.
 func (v *volume) recover() {
 	err := v.restore()
 	if err == nil {
@@ -27,39 +30,86 @@ func (v *volume) recover() {
 func (v *volume) over() bool { return v.isOut() || v.life.Err() != nil }
 
 func (v *volume) restore() error {
-	c, err := v.loadCheckpoint()
+	names, err := checkpoints(v.fs)
 	if err != nil {
 		return err
 	}
+	r := &restoring{volume: v, killed: newKilled()}
 	v.mu.Lock()
-	live := slices.Clone(v.places.live)
+	r.left = slices.Clone(v.places.live)
 	v.mu.Unlock()
-	for _, place := range live {
-		seq := v.seqs[place].Load()
-		if c != nil && seq < c.from || seq >= v.first {
-			continue
-		}
-		if err := v.restoreSegment(place, seq); err != nil {
+	for _, name := range names {
+		err := r.fromCheckpoint(name)
+		if err == nil || v.over() || errors.Is(err, errSegment) {
 			return err
 		}
+		v.note("%s is of no use: %v; the segments will do", name, err)
 	}
-	if c == nil && v.resumed != nil { // the lines of its segment are in memory alone
-		return v.replay(v.resumed.lines, v.resumed.place)
+	if c := v.resumed; c != nil { // the lines of its segment are in memory alone
+		v.replay(c.lines, c.place, r.killed)
+	}
+	return r.downTo(0)
+}
+
+// A restoring goes back in the log.
+type restoring struct {
+	*volume
+	killed *killed
+	left   []int // places that are to be read, the oldest segment first
+}
+
+// errSegment says that a segment cannot be read. It may say that older entries
+// are gone: without it none can be believed, and the disk has to begin anew.
+var errSegment = errors.New("a segment cannot be read")
+
+// downTo replays the segments that are left from seq on, the last one first.
+func (r *restoring) downTo(seq uint64) error {
+	for len(r.left) > 0 {
+		place := r.left[len(r.left)-1]
+		at := r.seqs[place].Load()
+		if at < seq {
+			return nil
+		}
+		if r.left = r.left[:len(r.left)-1]; at >= r.first {
+			continue
+		}
+		if err := r.segment(place, at); err != nil {
+			return err
+		}
+		r.shown.Store(at)
 	}
 	return nil
 }
 
-// restoreSegment replays a segment, and gives it the footer that a crash kept it
-// from having, so that it need not be read to the end again.
-func (v *volume) restoreSegment(place int, seq uint64) error {
+// fromCheckpoint replays what came after a checkpoint, and loads it.
+func (r *restoring) fromCheckpoint(name string) error {
+	c, rest, f, err := openCheckpoint(r.fs, name, r.key, r.volume.segment)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if r.resumed != nil && r.resumed.name == name {
+		c.from = math.MaxUint64 // nobody has written since
+	}
+	if err := r.downTo(c.from); err != nil {
+		return err
+	}
+	if err := r.load(c, rest, r.killed); err != nil {
+		return err
+	}
+	return r.killed.rest(r.execute)
+}
+
+// segment replays a segment, and gives it the footer that a crash kept it from
+// having, so that it need not be read to the end again.
+func (r *restoring) segment(place int, seq uint64) error {
+	v := r.volume
 	lines, end, sealed, err := v.linesIn(place, seq)
 	if err != nil {
-		// It may say that older entries are gone: without it none can be
-		// believed, so the disk has to begin anew.
-		return fmt.Errorf("segment %d: %w", seq, err)
+		return fmt.Errorf("%w: %d: %w", errSegment, seq, err)
 	}
-	if err := v.replay(lines, place); err != nil || sealed {
-		return err
+	if v.replay(lines, place, r.killed); sealed {
+		return nil
 	}
 	footer := newFooter(lines, seq, end, v.key)
 	if end+int64(len(footer)) > v.segment {
@@ -73,32 +123,95 @@ func (v *volume) restoreSegment(place int, seq uint64) error {
 	return nil
 }
 
-// replay does to the index what the lines say that stand in a place.
-func (v *volume) replay(lines []line, place int) error {
-	for _, l := range lines {
+// replay does to the index what the lines say that stand in a place. All later
+// lines of the log have been replayed.
+func (v *volume) replay(lines []line, place int, killed *killed) {
+	for _, l := range slices.Backward(lines) {
 		if l.kind != kindObject {
-			if err := v.execute(kill{l.hash, l.id, l.addr}); err != nil {
-				return err
-			}
-		} else if at, ok := v.placeOf(l.addr); ok && at == place {
-			v.index.Insert(l.hash, index.Ref{Addr: l.addr, Class: min(l.class, index.MaxClass)})
+			killed.add(kill{l.hash, l.id, l.addr})
+		} else if at, ok := v.placeOf(l.addr); ok && at == place && !killed.covers(l) {
+			v.revive(l)
+		}
+	}
+}
+
+// revive puts the object of l into the index, unless it was killed in this run.
+func (v *volume) revive(l line) {
+	defer v.lock(l.hash).Unlock()
+	if !v.late.covers(l) {
+		v.index.Insert(l.hash, index.Ref{Addr: l.addr, Class: min(l.class, index.MaxClass)})
+	}
+}
+
+// killed are the kills that were met on the way back through the log. All are
+// about what lies further back.
+type killed struct {
+	addrs  map[uint64]bool
+	ids    map[kill]bool // with no address
+	bounds map[uint64]store.ID
+}
+
+func newKilled() *killed {
+	return &killed{addrs: map[uint64]bool{}, ids: map[kill]bool{}, bounds: map[uint64]store.ID{}}
+}
+
+func (d *killed) add(k kill) {
+	switch k.addr {
+	case 0:
+		d.ids[k] = true
+	case everything:
+		d.bounds[k.hash] = max(d.bounds[k.hash], k.id)
+	default:
+		d.addrs[k.addr] = true
+	}
+}
+
+// covers says whether the object of l is gone.
+func (d *killed) covers(l line) bool {
+	return d.addrs[l.addr] || d.ids[kill{hash: l.hash, id: l.id}] || l.id <= d.bounds[l.hash]
+}
+
+// rest executes the kills that do not name an address.
+func (d *killed) rest(execute func(kill) error) error {
+	for k := range d.ids {
+		if err := execute(k); err != nil {
+			return err
+		}
+	}
+	for hash, id := range d.bounds {
+		if err := execute(kill{hash, id, everything}); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// execute takes what k names out of the index.
+// covers says whether k is about the record of id at addr.
+func (k kill) covers(id store.ID, addr uint64) bool {
+	switch k.addr {
+	case 0:
+		return id == k.id
+	case everything:
+		return id <= k.id
+	}
+	return addr == k.addr
+}
+
+// execute takes what k names out of the index, save what this run has committed.
 func (v *volume) execute(k kill) error {
 	if k.addr != 0 && k.addr != everything {
 		v.index.Remove(k.hash, k.addr)
 		return nil
 	}
 	for _, ref := range v.index.Find(k.hash, nil) {
+		if v.fresh(ref.Addr) {
+			continue
+		}
 		id, err := v.idAt(v.life, ref.Addr)
 		if err != nil {
 			return err
 		}
-		if id == k.id || k.addr == everything && id < k.id {
+		if k.covers(id, ref.Addr) {
 			v.index.Remove(k.hash, ref.Addr)
 		}
 	}

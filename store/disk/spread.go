@@ -131,8 +131,8 @@ func (s *Store) regroup() {
 	s.sets.Store(next)
 	close(old.past)
 	for _, v := range volumes {
-		v.super.Sets = next.all
-		if err := writeSuper(v.fs, v.super); err != nil {
+		err := v.unlessOut(func() error { return v.describe(func(s *superblock) { s.Sets = next.all }) })
+		if err != nil {
 			v.fail(fmt.Errorf("writing what it is: %w", err))
 			return // whoever tends it regroups again
 		}
@@ -222,19 +222,25 @@ func (s *Store) revive(d *slot) bool {
 func (s *Store) restart(d *slot) bool {
 	old := d.volume.Load()
 	old.die()
-	v := newVolume(s, d.Disk, newSuper(&s.opts, d.Size, s.ids.Add(1)))
+	select {
+	case <-old.disowned:
+	default:
+		return false // who tells it to begin anew would do so when it has
+	}
+	if err := d.look(); err != nil && !errors.Is(err, errNotSuper) {
+		return false
+	}
+	super := newSuper(&s.opts, d.Size, s.ids.Add(1))
+	super.succeed(old.super)
+	v := newVolume(s, d.Disk, super)
 	if err := v.open(old.super.Epoch); err != nil {
-		v.die()
-		if v.segments != nil {
-			v.release()
-		}
+		v.abandon()
 		return false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed.Load() {
-		v.die()
-		v.release()
+		v.abandon()
 		return false
 	}
 	v.start()

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 
 	"github.com/larderhq/larder/internal/vfs"
 )
@@ -17,7 +18,7 @@ import (
 const (
 	lockName     = "lock"
 	superName    = "larder.disk"
-	spareName    = "larder.disk.spare" // a second superblock, written before the first
+	spareName    = "larder.disk.spare" // the other copy of it
 	segmentsName = "segments"
 	tableName    = "table"
 	indexPrefix  = "index." // and a number that rises
@@ -26,8 +27,14 @@ const (
 
 const format = 1
 
+// superLen is the length of a copy of the superblock, in octets. It never changes,
+// so that a disk can be opened, and disowned, where there is no room any more.
+const superLen = 64 << 10
+
 // A superblock says what a disk is. It is text, so that an operator can look at
-// it: one line of JSON, and one of its sum.
+// it: one line of JSON, one of its sum, and empty ones. There are two copies,
+// which are written in place one after the other: what tears the one leaves the
+// other, and of two that are whole the one Written more often counts.
 type superblock struct {
 	Format   int    `json:"format"`
 	Identity string `json:"identity"` // 32 hexadecimal digits; another one is another disk
@@ -42,25 +49,48 @@ type superblock struct {
 
 	// Sets are the disks that made up the store, oldest first: see type set.
 	Sets []set `json:"sets"`
+
+	// Written counts how often it was written.
+	Written uint64 `json:"written"`
+
+	// Void says that the store went on without this disk, which has not heard
+	// since of what was removed: it begins anew.
+	Void bool `json:"void,omitempty"`
+
+	first string // the copy to write first: the newest is to be left; empty: either
 }
+
+// unheard is Written for the superblock of a disk whose own could not be read: more
+// than any disk has by being opened.
+const unheard = 1 << 40
 
 var (
 	errNotSuper = errors.New("is damaged: it is not what a disk store has written")
 	errFormat   = errors.New("was written by another version of larder; use that version, or empty the folder to lose what is cached in it")
 )
 
-func (s *superblock) encode() []byte {
-	text, err := json.Marshal(s)
-	if err != nil {
-		panic(err) // it has nothing that JSON cannot say
+// encode returns a copy of s. Of very many disks it leaves out the oldest sets:
+// what is from before them does not count any more.
+func (s *superblock) encode() ([]byte, error) {
+	for short := *s; ; short.Sets = short.Sets[1:] {
+		text, err := json.Marshal(&short)
+		if err != nil {
+			panic(err) // it has nothing that JSON cannot say
+		}
+		b := fmt.Appendf(text, "\n%08x\n", sumOf(text))
+		if room := superLen - len(b); room >= 0 {
+			return append(b, bytes.Repeat([]byte("\n"), room)...), nil
+		}
+		if len(short.Sets) < 2 {
+			return nil, errors.New("store/disk: too many disks to remember: use fewer and larger ones")
+		}
 	}
-	return fmt.Appendf(text, "\n%08x\n", sumOf(text))
 }
 
-// parseSuper reads what encode wrote.
+// parseSuper reads what encode returned.
 func parseSuper(b []byte) (*superblock, error) {
-	text, sum, ok := bytes.Cut(b, []byte("\n"))
-	if !ok || string(sum) != fmt.Sprintf("%08x\n", sumOf(text)) {
+	text, rest, _ := bytes.Cut(b, []byte("\n"))
+	if !bytes.HasPrefix(rest, fmt.Appendf(nil, "%08x\n", sumOf(text))) {
 		return nil, errNotSuper
 	}
 	s := &superblock{}
@@ -82,6 +112,9 @@ func parseSuper(b []byte) (*superblock, error) {
 	return s, nil
 }
 
+// succeed has s take the place of what a disk said of itself before.
+func (s *superblock) succeed(old *superblock) { s.Written, s.first = old.Written, old.first }
+
 func isKey(s string) bool {
 	b, err := hex.DecodeString(s)
 	return err == nil && len(b) == 16
@@ -93,17 +126,28 @@ func (s *superblock) key() secret {
 	return secret{binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])}
 }
 
-// readSuper returns the superblock of a disk, or nil if it has none. A damaged
-// one is an error that wraps errNotSuper.
+// readSuper returns the superblock of a disk, or nil if it has none. If no copy is
+// whole, the error wraps errNotSuper, or what the disk said when it could not read
+// one.
 func readSuper(fsys vfs.FS) (*superblock, error) {
-	first, err := readSuperFile(fsys, superName)
-	if first != nil || errors.Is(err, errFormat) {
-		return first, err
+	one, err := readSuperFile(fsys, superName)
+	two, err2 := readSuperFile(fsys, spareName)
+	switch {
+	case errors.Is(err, errFormat):
+		return nil, err
+	case errors.Is(err2, errFormat):
+		return nil, err2
+	case one == nil && two == nil:
+		if err == nil || errors.Is(err, errNotSuper) && err2 != nil {
+			err = err2
+		}
+		return nil, err
+	case two == nil || one != nil && one.Written >= two.Written:
+		one.first = spareName
+		return one, nil
 	}
-	if second, _ := readSuperFile(fsys, spareName); second != nil {
-		return second, nil
-	}
-	return nil, err
+	two.first = superName
+	return two, nil
 }
 
 func readSuperFile(fsys vfs.FS, name string) (*superblock, error) {
@@ -121,14 +165,48 @@ func readSuperFile(fsys vfs.FS, name string) (*superblock, error) {
 	return s, nil
 }
 
-// writeSuper makes s durable. The spare goes first: it is never older.
-func writeSuper(fsys vfs.FS, s *superblock) error {
-	for _, name := range []string{spareName, superName} {
-		if err := writeFile(fsys, name, s.encode()); err != nil {
-			return err
+// writeSuper makes s durable. If it fails, the disk has s or what it had before; of
+// a Void one each copy counts that can be written.
+func writeSuper(fsys vfs.FS, s *superblock) (err error) {
+	s.Written++
+	b, err := s.encode()
+	if err != nil {
+		return err
+	}
+	names := [...]string{spareName, superName}
+	if s.first == superName {
+		slices.Reverse(names[:])
+	}
+	s.first = ""
+	for _, name := range names {
+		if werr := overwrite(fsys, name, b); werr != nil {
+			s.first = name // it may be torn
+			if err = errors.Join(err, werr); !s.Void {
+				return err
+			}
 		}
 	}
-	return nil
+	return err
+}
+
+// overwrite makes b the durable content of a file from its start. Where there was
+// as much before, it needs no room.
+func overwrite(fsys vfs.FS, name string, b []byte) error {
+	f, err := fsys.Open(name, os.O_RDWR|os.O_CREATE)
+	if err != nil {
+		return err
+	}
+	had, err := f.Size()
+	if err == nil {
+		_, err = f.WriteAt(b, 0)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil && had < int64(len(b)) {
+		err = fsys.Sync() // it may be new
+	}
+	return err
 }
 
 // readFile returns what a file of at most limit octets holds.
@@ -151,19 +229,6 @@ func readFile(fsys vfs.FS, name string, limit int64) ([]byte, error) {
 		err = nil
 	}
 	return b[:n], err
-}
-
-// writeFile makes b the durable content of a file, at one stroke.
-func writeFile(fsys vfs.FS, name string, b []byte) error {
-	f, err := fsys.Open(name+newSuffix, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteAt(b, 0)
-	if err == nil {
-		err = f.Sync()
-	}
-	return commitFile(fsys, f, name, err)
 }
 
 // commitFile closes f, written so far with err, and gives it its name.

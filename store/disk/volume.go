@@ -50,11 +50,13 @@ type volume struct {
 	admit  *admission
 
 	segments, table vfs.File
+	unprompt        atomic.Bool // segments cannot be read at once on this system
 
 	index   *index.Index
 	lent    index.Flags // the flag that means "lent" in this epoch
 	stripes [256]stripe // by hash: guard what is done to the entries of one key
 	hints   [hintCount]atomic.Uint64
+	kept    [keepCount]atomic.Pointer[record]
 
 	// seqs are the segments that live in each place of the file. Zero: what
 	// lies there is nobody's.
@@ -72,6 +74,7 @@ type volume struct {
 
 	known   int                // places that the table has told of before
 	first   uint64             // segment of this run
+	shown   atomic.Uint64      // what is in segments from this one on has been recovered
 	resumed *checkpoint        // where the last run ended in peace, or nil
 	life    context.Context    // ends with the volume
 	die     context.CancelFunc // ends life
@@ -82,6 +85,10 @@ type volume struct {
 	failed sync.Once
 	watch  *watch
 	work   sync.WaitGroup // background goroutines that end with stop
+
+	begun      bool          // what is removed is removed from this disk
+	describing sync.Mutex    // held while super changes and is written
+	disowned   chan struct{} // closed when the disk, being out, has been told so or cannot be
 	held   atomic.Int64   // readers, calls and the owner; the files close with the last
 
 	tally counters
@@ -153,8 +160,33 @@ func (v *volume) recovering() bool {
 func (v *volume) fail(err error) {
 	v.failed.Do(func() {
 		close(v.out)
+		if !v.begun {
+			close(v.disowned)
+			return // whoever began is told
+		}
 		v.note("taken out of use: %v", err)
+		go v.disown()
 	})
+}
+
+// disown tells the disk, as far as it listens, to begin anew when it is opened
+// again: it will not hear of what is removed from now on. Nobody waits for it but
+// those who would write there next.
+func (v *volume) disown() {
+	defer close(v.disowned)
+	// If it does not listen, what it has may come back after a restart: Remove
+	// says so.
+	_ = v.describe(func(s *superblock) { s.Void = true })
+}
+
+// describe changes what the disk says of itself, and makes that durable.
+func (v *volume) describe(change func(*superblock)) error {
+	v.describing.Lock()
+	defer v.describing.Unlock()
+	v.watch.mark(slotDescribe)
+	defer v.watch.clear(slotDescribe)
+	change(v.super)
+	return writeSuper(v.fs, v.super)
 }
 
 func (v *volume) note(format string, args ...any) {
@@ -167,7 +199,7 @@ func (v *volume) note(format string, args ...any) {
 func (v *volume) hold() { v.held.Add(1) }
 
 func (v *volume) release() {
-	if v.held.Add(-1) == 0 {
+	if v.held.Add(-1) == 0 && v.segments != nil {
 		v.segments.Close()
 		v.table.Close()
 	}
@@ -272,7 +304,11 @@ func (v *volume) intact(addr, seq uint64) bool {
 // it fails with anything but an error of the disk itself, somebody may go on
 // writing to p: the caller must let go of it.
 func (v *volume) readAt(ctx context.Context, p []byte, off int64) error {
-	for _, hole := range v.overlay(p, off) {
+	holes, some := v.overlay(p, off)
+	if !some {
+		return v.pread(ctx, p, off)
+	}
+	for _, hole := range holes {
 		if err := v.pread(ctx, p[hole.from:hole.to], off+int64(hole.from)); err != nil {
 			return err
 		}
@@ -283,21 +319,24 @@ func (v *volume) readAt(ctx context.Context, p []byte, off int64) error {
 type span struct{ from, to int }
 
 // overlay copies to p what is not written yet of the octets at off, and returns
-// what else is wanted. What it found missing is in the file already.
-func (v *volume) overlay(p []byte, off int64) []span {
-	holes := []span{{0, len(p)}}
+// what else is wanted. What it found missing is in the file already. It reports
+// false if that is all of it.
+func (v *volume) overlay(p []byte, off int64) (holes []span, some bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, e := range v.log.pending {
 		if e.file != v.segments || e.off >= off+int64(len(p)) || e.off+int64(len(e.octets)) <= off {
 			continue
 		}
+		if !some {
+			holes, some = []span{{0, len(p)}}, true
+		}
 		from := max(0, int(e.off-off))
 		to := min(len(p), int(e.off-off)+len(e.octets))
 		copy(p[from:to], e.octets[from-int(e.off-off):])
 		holes = punch(holes, span{from, to})
 	}
-	return holes
+	return holes, some
 }
 
 // punch takes s out of holes.
@@ -314,22 +353,25 @@ func punch(holes []span, s span) []span {
 	return left
 }
 
-// pread reads the file, for as long as ctx and the disk's patience last.
+// pread reads the file, for as long as ctx and the disk's patience last. What the
+// system has in memory is read at once; for the rest there is a goroutine, which
+// is left behind if the disk hangs.
 func (v *volume) pread(ctx context.Context, p []byte, off int64) error {
 	slot, err := v.watch.begin(ctx, v.out)
 	if err != nil {
 		return err
 	}
 	v.hold()
+	n := v.readNow(p, off)
+	if n == len(p) {
+		v.watch.end(slot)
+		v.release()
+		return nil
+	}
 	done := make(chan error, 1)
 	go func() {
 		defer v.release()
-		n, err := v.segments.ReadAt(p, off)
-		if n == len(p) {
-			err = nil
-		}
-		v.watch.end(slot)
-		done <- err
+		done <- v.readLater(p[n:], off+int64(n), slot)
 	}()
 	select {
 	case err := <-done:
@@ -342,6 +384,32 @@ func (v *volume) pread(ctx context.Context, p []byte, off int64) error {
 	case <-v.out:
 		return errOut
 	}
+}
+
+// readLater reads as long as that takes, and gives the slot back.
+func (v *volume) readLater(p []byte, off int64, slot int) error {
+	defer v.watch.end(slot)
+	n, err := v.segments.ReadAt(p, off)
+	if n == len(p) {
+		return nil
+	}
+	return err
+}
+
+// readNow reads the first n octets of p without waiting for the disk, as far as
+// the system can do that. Whoever asks it may still have to wait if it wants to
+// read ahead and the disk takes no more: so it is not asked while the disk keeps
+// anybody waiting for longer than it should.
+func (v *volume) readNow(p []byte, off int64) (n int) {
+	file, ok := v.segments.(vfs.Prompt)
+	if !ok || v.unprompt.Load() || v.watch.longest() > v.opts.Patience/8 {
+		return 0
+	}
+	n, err := file.ReadNow(p, off)
+	if errors.Is(err, errors.ErrUnsupported) {
+		v.unprompt.Store(true)
+	}
+	return n
 }
 
 // errRead wraps what the disk said when it could not read.
@@ -371,6 +439,7 @@ const (
 	slotWrite = iota
 	slotSync
 	slotSave
+	slotDescribe
 	slotReads
 	readers = 64
 )
@@ -406,7 +475,8 @@ func (w *watch) end(slot int) {
 
 // longest returns how long the oldest operation has been going on. A sync writes
 // what others have written, and nobody waits for saving the index, so these may
-// take five times as long.
+// take five times as long, and so may the description of the disk, which is
+// synced too.
 func (w *watch) longest() time.Duration {
 	now, most := int64(time.Since(w.born)), int64(0)
 	for slot := range w.since {
@@ -415,7 +485,7 @@ func (w *watch) longest() time.Duration {
 			continue
 		}
 		age := now - at
-		if slot == slotSync || slot == slotSave {
+		if slot == slotSync || slot == slotSave || slot == slotDescribe {
 			age /= 5
 		}
 		most = max(most, age)
@@ -450,21 +520,40 @@ func (v *volume) guard() {
 // late are the entries that were killed while older records are still being
 // found.
 type late struct {
-	mu    sync.Mutex
-	kills []kill
+	mu sync.Mutex
+	by map[uint64][]kill // hash
 }
 
 func (l *late) add(kills []kill) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.kills = append(l.kills, kills...)
+	if l.by == nil {
+		l.by = map[uint64][]kill{}
+	}
+	for _, k := range kills {
+		l.by[k.hash] = append(l.by[k.hash], k)
+	}
+}
+
+// covers says whether the record that o is about was killed.
+func (l *late) covers(o line) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, k := range l.by[o.hash] {
+		if k.covers(o.id, o.addr) {
+			return true
+		}
+	}
+	return false
 }
 
 // take returns what was added.
-func (l *late) take() []kill {
+func (l *late) take() (kills []kill) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	kills := l.kills
-	l.kills = nil
+	for _, k := range l.by {
+		kills = append(kills, k...)
+	}
+	l.by = nil
 	return kills
 }

@@ -1,0 +1,4 @@
+package vfs
+
+// preadv2 is the number of the system call, which package syscall lacks.
+const preadv2 = 327

@@ -1,0 +1,6 @@
+//go:build linux && (arm64 || riscv64 || loong64)
+
+package vfs
+
+// preadv2 is the number of the system call, which package syscall lacks.
+const preadv2 = 286
