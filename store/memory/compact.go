@@ -76,6 +76,9 @@ func (sh *shard) renumber(from, to uint32) bool {
 	sh.book.take(to)
 	f := sh.book.at(to)
 	f.id, f.mark, f.when, f.span, f.head, f.page, f.next, f.rev, f.run = e.id, e.mark, e.when, e.span, e.head, e.page, e.next, e.rev, e.run
+	if e.shown() {
+		f.show()
+	}
 	setRecordHead(sh.record(f), to)
 	f.hash, e.hash = hash, 0
 	if last != nil {

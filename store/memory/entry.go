@@ -35,6 +35,7 @@ const (
 	maxSize     = 1<<40 - 1
 	maxKey      = 1<<24 - 1
 	dead        = 1 << 31 // in pins: forgotten, and the last reader lets go
+	shown       = 1 << 30 // in pins: sockets may send the very pages of run
 	recordAlign = 4
 
 	// Bodies up to smallBody lie in anonymous memory: what fills no page goes
@@ -195,7 +196,21 @@ func (e *entry) pin(n uint32) { atomic.AddUint32(&e.pins, n) }
 
 // unpin takes one reader off. It reports whether e was forgotten and this was
 // the last: then the caller lets go of it.
-func (e *entry) unpin() bool { return atomic.AddUint32(&e.pins, ^uint32(0)) == dead }
+func (e *entry) unpin() bool { return atomic.AddUint32(&e.pins, ^uint32(0))&^shown == dead }
+
+// show notes that somebody was told where in a file e's run is. A socket sends
+// the pages themselves, and maybe long after it was told to: who has the run next
+// must have others. The caller has pinned e.
+func (e *entry) show() {
+	if !e.shown() {
+		atomic.OrUint32(&e.pins, shown)
+	}
+}
+
+func (e *entry) shown() bool { return atomic.LoadUint32(&e.pins)&shown != 0 }
+
+// hide forgets that e was shown, for the entry that comes next.
+func (e *entry) hide() { atomic.AndUint32(&e.pins, ^uint32(shown)) }
 
 // snapshot returns a copy of e but for pins, which changes at any time.
 func (e *entry) snapshot() entry {
@@ -206,20 +221,26 @@ func (e *entry) snapshot() entry {
 }
 
 // pinned says whether anybody reads e's run.
-func (e *entry) pinned() bool { return atomic.LoadUint32(&e.pins) != 0 }
+func (e *entry) pinned() bool { return atomic.LoadUint32(&e.pins)&^shown != 0 }
 
 // bury says what happens to an entry that nobody can find any more: true if
 // somebody reads it still, and the last one will let go of it.
 func (e *entry) bury() bool {
 	for {
 		n := atomic.LoadUint32(&e.pins)
-		if n == 0 {
+		if n&^shown == 0 {
 			return false
 		}
 		if atomic.CompareAndSwapUint32(&e.pins, n, n|dead) {
 			return true
 		}
 	}
+}
+
+// exhume undoes bury, if nobody reads e any more.
+func (e *entry) exhume() bool {
+	n := atomic.LoadUint32(&e.pins)
+	return n&^shown == dead && atomic.CompareAndSwapUint32(&e.pins, n, n&^dead)
 }
 
 // A record begins with the number of its entry; in a free one there is its

@@ -2,7 +2,6 @@ package memory
 
 import (
 	"runtime"
-	"sync/atomic"
 
 	"github.com/larderhq/larder/internal/evict"
 	"github.com/larderhq/larder/store"
@@ -105,7 +104,11 @@ func (sh *shard) free(n uint32, e *entry) {
 	s := sh.store
 	size := e.size()
 	if pages := runPages(size); pages > 0 {
-		s.giveRun(s.runs(pages), e.run, pages)
+		if e.shown() {
+			s.giveCold(s.runs(pages), e.run, pages)
+		} else {
+			s.giveRun(s.runs(pages), e.run, pages)
+		}
 		s.content.Add(-(size - tail(size)))
 	}
 	sh.giveEntry(n)
@@ -115,6 +118,7 @@ func (sh *shard) free(n uint32, e *entry) {
 func (sh *shard) giveEntry(n uint32) {
 	e := sh.book.at(n)
 	e.id, e.mark, e.when, e.span, e.head, e.page, e.next, e.rev, e.run = 0, 0, 0, 0, 0, 0, 0, 0, 0
+	e.hide()
 	if !sh.book.give(n) {
 		return
 	}
@@ -129,9 +133,10 @@ func (sh *shard) giveEntry(n uint32) {
 	sh.store.release(pageSize)
 }
 
-// unpin ends a reader of entry n. The lock is not held.
-func (sh *shard) unpin(n uint32) {
-	if sh.book.at(n).unpin() {
+// unpin ends a reader of e, which is entry n and stays that until then. The lock
+// is not held.
+func (sh *shard) unpin(n uint32, e *entry) {
+	if e.unpin() {
 		sh.exhume(n)
 	}
 }
@@ -142,7 +147,7 @@ func (sh *shard) exhume(n uint32) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	e := sh.book.at(n)
-	if e != nil && atomic.CompareAndSwapUint32(&e.pins, dead, 0) {
+	if e != nil && e.exhume() {
 		sh.store.held.Add(-sh.store.cost(runPages(e.size())))
 		sh.free(n, e)
 	}

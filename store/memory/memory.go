@@ -370,8 +370,9 @@ func (s *Store) Head(_ context.Context, key store.Key, id store.ID, rev uint32) 
 }
 
 // Create implements store.Store. Room for the body is taken as it arrives, so
-// a length that is declared and never sent costs little; a later Write, or the
-// Commit, may therefore find the store full.
+// a length that is declared and never sent takes no memory, but one of the
+// places for bodies of about that length, of which there are as many as the
+// budget holds; a later Write, or the Commit, may therefore find the store full.
 //
 // ErrFull is also what those get who are worth less than whoever would leave
 // for them, and are not known yet.

@@ -64,6 +64,7 @@ type opening struct {
 	needsPin bool
 	pinned   bool
 	number   uint32
+	entry    *entry  // that is pinned
 	head     uint32  // of the record
 	length   int64   // octets to read
 	region   *region // of the run
@@ -126,10 +127,16 @@ func (o *opening) copy(e *entry, n, before int64) {
 }
 
 // take appends b to the buffer, which is long enough: no more than copyLimit
-// is copied, and no tail is longer than a page.
+// is copied, and no tail is longer than a page. What a look that was undone has
+// left may be too short for it.
 func (o *opening) take(b []byte) {
+	want := max(int64(len(b)), min(o.length, copyLimit))
+	if o.buffer != nil && int64(len(o.buffer.octets)) < want {
+		o.buffer.give()
+		o.buffer = nil
+	}
 	if o.buffer == nil {
-		o.buffer = takeBuffer(max(int64(len(b)), min(o.length, copyLimit)))
+		o.buffer = takeBuffer(want)
 	}
 	o.copied += copy(o.buffer.octets[o.copied:], b)
 }
@@ -149,7 +156,7 @@ func (o *opening) pin(found, e *entry, n int64) bool {
 		return false
 	}
 	found.pin(1)
-	o.pinned = true
+	o.pinned, o.entry = true, found
 	o.slot, o.run = e.run, b[o.off:o.off+n:o.off+n]
 	return true
 }
@@ -180,7 +187,7 @@ func (o *opening) enter() bool {
 	door.Add(1)
 	o.mayPin = true
 	ok := sh.attempt(o.hash, o.look)
-	last := !ok && o.pinned && sh.book.at(o.number).unpin()
+	last := !ok && o.pinned && o.entry.unpin()
 	o.mayPin = false
 	door.Add(-1)
 	if last {
@@ -197,7 +204,8 @@ func (o *opening) enter() bool {
 //
 // that says where the octets that it has yet to give are in a file: n octets
 // from off, until Close. f is nil if they are in none. The position of f is
-// shared by all readers: use calls that are given an offset.
+// shared by all readers: use calls that are given an offset. What a socket was
+// told to send of f before Close is sent as it was then.
 //
 // The reader is for one goroutine at a time; its Close may be called more than
 // once.
@@ -226,7 +234,10 @@ func (s *Store) Open(_ context.Context, key store.Key, id store.ID, off, n int64
 		}
 		return nothing{}, nil
 	}
-	r := &reader{shard: sh, number: o.number, pinned: o.pinned, run: o.run, buffer: o.buffer}
+	r := &reader{shard: sh, number: o.number, run: o.run, buffer: o.buffer}
+	if o.pinned {
+		r.entry = o.entry
+	}
 	if o.buffer != nil {
 		r.rest = o.buffer.octets[:o.copied]
 	}
@@ -256,7 +267,7 @@ func (nothing) Close() error                     { return nil }
 type reader struct {
 	shard  *shard
 	number uint32
-	pinned bool
+	entry  *entry // that it has pinned, of that number; nil: none
 	run    []byte
 	rest   []byte
 	buffer *buffer
@@ -298,6 +309,7 @@ func (r *reader) File() (f *os.File, off, n int64) {
 	if r.file == nil || r.closed.Load() {
 		return nil, 0, 0
 	}
+	r.entry.show()
 	return r.file, r.at, int64(len(r.run))
 }
 
@@ -310,8 +322,8 @@ func (r *reader) Close() error {
 		r.buffer.give()
 		r.buffer = nil
 	}
-	if r.pinned {
-		r.shard.unpin(r.number)
+	if r.entry != nil {
+		r.shard.unpin(r.number, r.entry)
 	}
 	return nil
 }

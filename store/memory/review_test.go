@@ -192,20 +192,3 @@ func TestOpenAfterEmptyAbort(t *testing.T) {
 		t.Errorf("%d octets and %v", len(b), err)
 	}
 }
-
-// A length that is declared and never sent keeps nobody else out.
-func TestDeclaredAndNeverSent(t *testing.T) {
-	s := New(Options{})
-	defer s.Close()
-	const size = 5 << 20
-	for i := range 40 {
-		w, err := s.Create(ctx, store.Key{byte(i)}, store.Head{}, size)
-		if err == nil {
-			_, err = w.Write([]byte("x"))
-		}
-		if err != nil {
-			t.Fatalf("number %d: %v, with %d octets of %d used", i, err, s.used.Load(), s.budget)
-		}
-		defer w.Abort(nil)
-	}
-}

@@ -47,8 +47,13 @@ func (s *Store) giveRun(r *region, slot uint32, pages int64) {
 		}
 		s.warm.Add(-cost)
 	}
+	s.giveCold(r, slot, pages)
+}
+
+// giveCold gives a run and its memory back.
+func (s *Store) giveCold(r *region, slot uint32, pages int64) {
 	r.give(slot, pages*pageSize)
-	s.release(cost)
+	s.release(s.cost(pages))
 }
 
 // wakeRun takes a warm run, which is paid for.
@@ -67,8 +72,7 @@ func (s *Store) cool() bool {
 	for _, regions := range [][]*region{s.large, s.small} {
 		for _, r := range regions {
 			if slot, pages, ok := s.wakeRun(r); ok {
-				r.give(slot, pages*pageSize)
-				s.release(s.cost(pages))
+				s.giveCold(r, slot, pages)
 				return true
 			}
 		}
@@ -162,7 +166,7 @@ func (s *Store) letGo(c *claim) bool {
 	}
 	first := c.shard.number
 	if c.size > smallBody {
-		first = int(s.turn.Add(1))
+		first = int(s.turn.Add(1) % uint32(len(s.shards)))
 	}
 	for i := range s.shards {
 		sh := &s.shards[(first+i)%len(s.shards)]

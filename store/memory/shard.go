@@ -157,7 +157,8 @@ func (sh *shard) find(hash uint64, key []byte) (n uint32, slot uint64, ok bool) 
 			return false
 		}
 		b := sh.record(e)
-		return b != nil && bytes.Equal(b[4:4+len(key)], key)
+		// It may be another entry's by now, with a shorter record.
+		return len(b) >= 4+len(key) && bytes.Equal(b[4:4+len(key)], key)
 	})
 }
 
@@ -204,8 +205,11 @@ func (sh *shard) chain(n uint32, to []uint32) []uint32 {
 	return to
 }
 
-// victim chooses who should leave.
+// victim chooses who should leave. After close there is nobody.
 func (sh *shard) victim() (evict.Victim, bool) {
+	if sh.closed {
+		return evict.Victim{}, false
+	}
 	if sh.store.now != nil {
 		sh.now = sh.store.now()
 	}

@@ -42,7 +42,7 @@ type writer struct {
 	own       int64    // octets charged beside those of runs
 	entry     store.ID // what Commit made of it
 	number    uint32   // where that is, if placed
-	placed    bool     // the run belongs to the entry now, and followers pin that
+	placed    *entry   // that the run belongs to now, and that followers pin; nil: none yet
 }
 
 // A place is a run that is written to.
@@ -161,7 +161,9 @@ func (w *writer) putLong(p []byte, size int64) bool {
 		if to.slot != w.run.slot || to.region != w.run.region {
 			w.giveRun(to)
 		} else {
+			w.mu.Lock()
 			w.run = to
+			w.mu.Unlock()
 		}
 		return false
 	}
@@ -258,7 +260,7 @@ func (w *writer) giveAll() {
 		return
 	}
 	w.giveOutgrown()
-	if !w.placed {
+	if w.placed == nil {
 		if w.run.region != nil {
 			w.giveRun(w.run)
 		}
@@ -266,7 +268,7 @@ func (w *writer) giveAll() {
 	}
 	w.refund(w.own)
 	w.run, w.own = place{}, 0
-	if w.entry != 0 || w.buffer == nil { // what was aborted and is short may be asked for yet
+	if w.entry != 0 { // what was aborted and is short may be asked for yet
 		w.buffer, w.size = nil, 0
 	}
 }
@@ -360,8 +362,8 @@ func (w *writer) hand(a *arrival) {
 	s := w.shard.store
 	w.entry = a.id
 	if w.run.region != nil {
-		w.placed, w.number = true, a.n
-		w.shard.book.at(a.n).pin(uint32(w.followers))
+		w.placed, w.number = w.shard.book.at(a.n), a.n
+		w.placed.pin(uint32(w.followers))
 		s.held.Add(-s.cost(w.run.have))
 		s.content.Add(-w.size) // add has counted it
 	}
@@ -404,8 +406,8 @@ func (w *writer) Open(ctx context.Context, off int64) (io.ReadCloser, error) {
 	switch {
 	case !w.done || w.followers > 0:
 		w.followers++
-		if w.placed {
-			w.shard.book.at(w.number).pin(1) // as other followers do: it is there
+		if w.placed != nil {
+			w.placed.pin(1) // as other followers do: it is there
 		}
 		w.mu.Unlock()
 		return &follower{ctx: ctx, writer: w, off: off}, nil
@@ -420,7 +422,7 @@ func (w *writer) Open(ctx context.Context, off int64) (io.ReadCloser, error) {
 // reopen reads a body that was aborted and given back, if its octets are there
 // yet: as long as somebody knows the writer they are. The caller holds w.mu.
 func (w *writer) reopen(ctx context.Context, off int64) (io.ReadCloser, error) {
-	if w.buffer == nil {
+	if w.buffer == nil && w.size > 0 {
 		return nil, store.ErrGone
 	}
 	s, n := w.shard.store, int64(cap(w.buffer))
@@ -494,8 +496,8 @@ func (f *follower) Close() error {
 	w.giveOutgrown()
 	w.giveAll()
 	w.mu.Unlock()
-	if placed {
-		w.shard.unpin(w.number)
+	if placed != nil {
+		w.shard.unpin(w.number, placed)
 	}
 	return nil
 }
