@@ -32,6 +32,15 @@ const (
 	// disk, in octets: what is longer is as well read from there.
 	mostRaised = 4 << 20
 
+	// decoded is what of Memory is left for decoded heads and what else is kept
+	// for those that are used most, in octets; less of a small Memory.
+	decoded = 8 << 20
+
+	// leastBuffer and mostBuffer bound what may wait to be written to one disk,
+	// in octets. It comes out of Memory, of which no more than a quarter goes.
+	leastBuffer = 1 << 20
+	mostBuffer  = 8 << 20
+
 	// settling is how long the start waits for the index of the disks: that of
 	// a small cache is complete by then, and no request of ours meets a part of
 	// it. A large one is read on while we serve.
@@ -53,8 +62,8 @@ type Disk struct {
 // kept with; nil without a disk. A disk that fails for no fault of the operator's
 // is noted, and done without.
 func openStore(o *Options) (s store.Store, secret []byte, err error) {
-	upper := memory.Options{Budget: o.Memory, Now: func() int64 { return time.Now().Unix() }}
-	lower := disk.Options{Segment: mostSegment, Notes: func(line string) { o.Notes.Warn(line) }}
+	upper := memory.Options{Budget: o.Memory - min(o.Memory/32, decoded), Now: func() int64 { return time.Now().Unix() }}
+	lower := disk.Options{Segment: mostSegment, Buffer: max(leastBuffer, min(o.Memory/16, mostBuffer)), Notes: func(line string) { o.Notes.Warn(line) }}
 	for _, d := range o.Disks {
 		folder, err := openFolder(d.Dir, vfs.Dir)
 		switch {
@@ -70,7 +79,8 @@ func openStore(o *Options) (s store.Store, secret []byte, err error) {
 	if len(lower.Disks) == 0 {
 		return memory.New(upper), nil, nil
 	}
-	upper.MaxObject = min(o.Memory/8, mostRaised)
+	upper.Budget -= min(int64(len(lower.Disks))*lower.Buffer, o.Memory/4)
+	upper.MaxObject = min(o.Memory/4, mostRaised)
 	d, err := disk.Open(lower)
 	if err != nil {
 		return nil, nil, &Error{Option: "Disks", Err: err}

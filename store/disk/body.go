@@ -212,7 +212,7 @@ func (b *body) ReadAt(p []byte, off int64) (n int, err error) {
 }
 
 // windowLen is how much of a long body is read at once, in octets.
-const windowLen = 256 << 10
+const windowLen = 128 << 10
 
 // A reader reads a part of a committed body.
 type reader struct {
@@ -241,6 +241,7 @@ func (v *volume) openBody(ctx context.Context, r *record, off, n int64) (io.Read
 		n = left
 	}
 	if n == 0 {
+		rd.record.let()
 		return rd, nil
 	}
 	if !v.pin(r.addr, r.seq) {
@@ -328,7 +329,10 @@ func (v *volume) distrust(r *record, addr, seq uint64, err error) {
 // Served implements Served.
 func (r *reader) Served() int { return r.served }
 
-// Whole implements Whole.
+// Size implements Served.
+func (r *reader) Size() int64 { return r.record.size }
+
+// Whole implements Served.
 func (r *reader) Whole(key store.Key) (store.Object, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -338,10 +338,7 @@ func (d *slot) anew(opts *Options, number uint64, lead *superblock) {
 		number += lead.Epoch << 8
 	}
 	d.super = newSuper(opts, d.Size, number)
-	switch {
-	case old != nil:
-		d.super.succeed(old)
-	case d.broken != nil:
+	if d.broken != nil {
 		d.super.Written = unheard
 	}
 }
@@ -544,28 +541,28 @@ func lost(err error) error {
 	return err
 }
 
-// Served is implemented by what Store.Open returns: how often the entry was
-// opened before, since it was last written to the disk; from 7 on it is not
-// counted further.
+// Served is implemented by what Store.Open returns.
 type Served interface {
+	// Served is how often the entry was opened before, since it was last
+	// written to the disk; from 7 on it is not counted further.
 	Served() int
-}
 
-// Whole is implemented by what Store.Open returns. The method gives the entry as
-// it is on disk if all of it was read and verified in order to open it: it must be
-// short, and not all of it be out of the range that was asked for. key is the key
-// it was opened with. The Object is valid until the reader is closed, and its Mark
-// is for Lend and Return.
-type Whole interface {
+	// Size is the length of the whole body in octets.
+	Size() int64
+
+	// Whole returns the entry as it is on disk if all of it was read and
+	// verified in order to open it: so it is with most that are short, unless
+	// nothing of the body was asked for. key is the key it was opened with. The
+	// Object is valid until the reader is closed; its Mark is for Lend and
+	// Return.
 	Whole(key store.Key) (o store.Object, ok bool)
 }
 
 // Open implements store.Store. The reader is an io.WriterTo that hands out octets
 // which are used again after Close: whoever receives them must neither change nor
-// keep them. It tells how often the entry was Served, and may have it Whole. It is
-// for one goroutine at a time; its Close may be called more than once. What comes
-// first of the body is verified here; a later part of a long one may prove damaged
-// while it is read.
+// keep them. It implements Served too. It is for one goroutine at a time; its Close
+// may be called more than once. What comes first of the body is verified here; a
+// later part of a long one may prove damaged while it is read.
 func (s *Store) Open(ctx context.Context, key store.Key, id store.ID, off, n int64) (io.ReadCloser, error) {
 	if off < 0 {
 		return nil, errOffset
@@ -637,14 +634,15 @@ func (s *Store) Amend(ctx context.Context, key store.Key, id store.ID, head stor
 }
 
 // Remove implements store.Store. It fails if it is not certain that id stays
-// away after a restart, for instance because its disk was taken out.
+// away after a restart, for instance because its disk was taken out and cannot be
+// told so.
 func (s *Store) Remove(ctx context.Context, key store.Key, id store.ID) error {
 	if s.closed.Load() {
 		return store.ErrClosed
 	}
 	v, hash := s.home(key)
 	if v == nil {
-		return errAlone
+		return s.alone()
 	}
 	if err := v.remove(ctx, hash, key, id); err != nil {
 		return fmt.Errorf("store/disk: entry %d may come back after a restart: %w", id, err)

@@ -13,7 +13,8 @@ import (
 // Put keeps an entry that has its ID and revision already, as when memory lets it
 // go. It never waits for the disk. ErrFull: it is not worth writing, too large, or
 // the disk does not keep up; a body that is larger than Options.Buffer never
-// goes through. An older revision of the same entry disappears behind this one.
+// goes through, nor does one more variant of a key that has store.MaxVariants on
+// disk. An older revision of the same entry disappears behind this one.
 func (s *Store) Put(o *store.Object) error {
 	if s.closed.Load() {
 		return store.ErrClosed
@@ -28,6 +29,10 @@ func (s *Store) Put(o *store.Object) error {
 	}
 	if o.Size > v.bodyMax {
 		return s.putLarge(v, hash, o)
+	}
+	var room [8]index.Ref
+	if len(v.index.Find(hash, room[:0])) >= store.MaxVariants {
+		return store.ErrFull // to choose who leaves for it would need the disk
 	}
 	c := &change{key: o.Key, hash: hash, head: o.Head, id: o.ID, rev: o.Rev, size: o.Size, body: make([]byte, o.Size)}
 	if int64(len(c.key)+len(c.head.Octets)) > v.segment/4 {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"testing"
 
 	"github.com/larderhq/larder/internal/vfs"
@@ -123,9 +124,9 @@ func TestPutNewerRevision(t *testing.T) {
 // after Flush.
 func TestPutDoesNotWait(t *testing.T) {
 	hang := make(chan struct{})
-	var broken bool
+	var broken atomic.Bool
 	disk := &vfs.Faulty{FS: vfs.NewMem(1 << 30), Hook: func(op vfs.Op) vfs.Fault {
-		if broken && op.Kind == vfs.OpWriteAt {
+		if broken.Load() && op.Kind == vfs.OpWriteAt {
 			return vfs.Fault{}.After(hang)
 		}
 		return vfs.Fault{}
@@ -133,7 +134,7 @@ func TestPutDoesNotWait(t *testing.T) {
 	opts := tiny(disk)
 	opts.Buffer = 100_000
 	s := mustOpen(t, opts)
-	broken = true
+	broken.Store(true)
 	var err error
 	n := 0
 	for ; err == nil; n++ {

@@ -89,7 +89,8 @@ type volume struct {
 	begun      bool          // what is removed is removed from this disk
 	describing sync.Mutex    // held while super changes and is written
 	disowned   chan struct{} // closed when the disk, being out, has been told so or cannot be
-	held   atomic.Int64   // readers, calls and the owner; the files close with the last
+	void       atomic.Bool   // it has been told
+	held       atomic.Int64  // readers, calls and the owner; the files close with the last
 
 	tally counters
 }
@@ -169,14 +170,30 @@ func (v *volume) fail(err error) {
 	})
 }
 
+// How often a disk is told that it is out, and how long it is left alone in
+// between: it is over before the disk is tried again.
+const (
+	tellings  = 50
+	tellEvery = 100 * time.Millisecond
+)
+
 // disown tells the disk, as far as it listens, to begin anew when it is opened
 // again: it will not hear of what is removed from now on. Nobody waits for it but
-// those who would write there next.
+// those who would write there next. If it does not listen, what it has may come
+// back after a restart: Remove says so.
 func (v *volume) disown() {
 	defer close(v.disowned)
-	// If it does not listen, what it has may come back after a restart: Remove
-	// says so.
-	_ = v.describe(func(s *superblock) { s.Void = true })
+	for range tellings {
+		if v.describe(func(s *superblock) { s.Void = true }) == nil {
+			v.void.Store(true)
+			return
+		}
+		select {
+		case <-time.After(tellEvery):
+		case <-v.stop:
+			return
+		}
+	}
 }
 
 // describe changes what the disk says of itself, and makes that durable.

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/larderhq/larder/store"
+	"github.com/larderhq/larder/store/disk"
 )
 
 // leaving is told of an entry that memory lets go, while it is still there and
@@ -20,6 +21,36 @@ func (s *Store) leaving(o *store.Object) {
 		return
 	}
 	_ = s.disk.Put(o) // refused: it is gone, which a cache may do
+}
+
+// served is told that the disk serves id. What it served before comes back to
+// memory: as long as there is room everything does, and then what it served within
+// about as many others as memory holds. What comes later than that would be gone
+// again before it is asked for.
+func (s *Store) served(key store.Key, id store.ID, r disk.Served) {
+	if r.Size() > s.maxRaised || !s.echoes.again(id, s.memory) || r.Served() < promotable {
+		return
+	}
+	if o, ok := r.Whole(key); ok {
+		s.lift(&o)
+	} else {
+		s.promote(key, id)
+	}
+}
+
+// lift takes o into memory, which somebody is reading anyway, unless that would
+// take time: it will be asked for again if it matters.
+func (s *Store) lift(o *store.Object) {
+	if !s.closing.TryRLock() {
+		return
+	}
+	defer s.closing.RUnlock()
+	st := s.stripeOf(o.Key)
+	if s.closed || !st.mu.TryLock() {
+		return
+	}
+	defer st.mu.Unlock()
+	s.settle(st, o)
 }
 
 // promote brings id back to memory in the background, unless others are at it.
@@ -54,25 +85,27 @@ func (s *Store) raise(key store.Key, id store.ID) {
 	}
 	defer kept.Close()
 	o := &kept.Object
-	if o.Size > maxPromoted {
-		return
-	}
 	// All that may take time comes before the lock.
 	body := make([]byte, o.Size)
 	if _, err := io.ReadFull(io.NewSectionReader(o.Body, 0, o.Size), body); err != nil {
 		return
 	}
 	o.Body = bytes.NewReader(body)
-
 	st := s.stripeOf(key)
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	s.settle(st, o)
+}
+
+// settle takes o, which is on disk, into memory, if both agree. The caller holds
+// the stripe.
+func (s *Store) settle(st *stripe, o *store.Object) {
 	st.turns.Add(1)
 	defer st.turns.Add(1)
-	if !s.disk.Lend(key, id, o.Mark) {
+	if !s.disk.Lend(o.Key, o.ID, o.Mark) {
 		return // removed or amended meanwhile
 	}
 	if s.memory.Put(o) != nil {
-		s.disk.Return(key, id, o.Mark)
+		s.disk.Return(o.Key, o.ID, o.Mark)
 	}
 }

@@ -1,5 +1,6 @@
 // Package tier keeps responses in memory over disk: what memory lets go is
-// offered to the disk, and what the disk serves twice comes back to memory.
+// offered to the disk, and what the disk serves twice comes back to memory; if
+// that is full, only what it serves twice within a short while.
 //
 // An entry has one name wherever it is. It is in memory, or on disk, or in
 // memory with its place on disk lent to it: then the disk keeps the octets and
@@ -36,8 +37,8 @@ const (
 	// what is longer is read from the disk with few calls anyway.
 	maxPromoted = 1 << 20
 
-	// promoters is how many entries come back to memory at the same time. Each
-	// holds one body of at most maxPromoted in the meantime.
+	// promoters is how many entries come back to memory in the background at the
+	// same time. Each holds one body of at most maxPromoted in the meantime.
 	promoters = 2
 
 	// promotable is how often the disk has served before what comes back: once,
@@ -54,14 +55,18 @@ type Store struct {
 
 	stripes [stripeCount]stripe
 
-	promoting chan struct{} // one for each promotion under way
+	maxRaised int64  // longest body that comes back to memory, in octets
+	echoes    echoes // of what the disk served
+
+	promoting chan struct{} // one for each promotion in the background
 	wanted    sync.Map      // store.ID: those under way
 	moving    sync.WaitGroup
 	closing   sync.RWMutex // held for reading while a promotion begins
 	closed    bool
 }
 
-// A stripe orders the changes to the keys that share it. Lookups do not lock.
+// A stripe orders the changes to the keys that share it. Lookups lock it only where
+// changes keep them from seeing one moment.
 type stripe struct {
 	// mu is held while an entry is committed, amended, removed or raised, so
 	// that none comes back that is being forgotten. What sinks needs no lock:
@@ -86,9 +91,13 @@ var _ store.Store = (*Store)(nil)
 // New returns a Store over lower, with a memory tier as opts say but for what
 // joins the two: IDs and Leaving. The Store closes both.
 func New(opts memory.Options, lower *disk.Store) *Store {
-	s := &Store{disk: lower, seed: maphash.MakeSeed(), promoting: make(chan struct{}, promoters)}
+	s := &Store{disk: lower, seed: maphash.MakeSeed(), maxRaised: maxPromoted, promoting: make(chan struct{}, promoters)}
+	if opts.MaxObject > 0 {
+		s.maxRaised = min(s.maxRaised, opts.MaxObject)
+	}
 	opts.IDs, opts.Leaving = lower.NextID, s.leaving
 	s.memory = memory.New(opts)
+	s.echoes.init(s.memory.Stats().Budget)
 	return s
 }
 
@@ -101,30 +110,41 @@ func (s *Store) stripeOf(key store.Key) *stripe {
 
 // Lookup implements store.Store.
 func (s *Store) Lookup(ctx context.Context, key store.Key, into []store.Entry) ([]store.Entry, error) {
+	const attempts = 4
 	st, old := s.stripeOf(key), len(into)
-	for {
+	for range attempts {
 		turn := st.turns.Load()
 		if turn%2 != 0 {
 			st.await()
 			continue
 		}
-		var err error
-		if into, err = s.memory.Lookup(ctx, key, into[:old]); err != nil {
-			return into, err
+		found, err := s.lookup(ctx, key, into)
+		if st.turns.Load() == turn {
+			return found, err
 		}
-		upper := len(into)
-		// A disk that fails has nothing: what memory has is as good as ever.
-		into, err = s.disk.Lookup(ctx, key, into)
-		if st.turns.Load() != turn {
-			continue
-		}
-		if upper > old && len(into) > upper {
-			into = merge(into, old)
-		} else if err != nil && len(into) == old {
-			return into, err
-		}
-		return into, nil
+		into = found[:old]
 	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return s.lookup(ctx, key, into)
+}
+
+// lookup looks into both tiers, one after the other.
+func (s *Store) lookup(ctx context.Context, key store.Key, into []store.Entry) ([]store.Entry, error) {
+	old := len(into)
+	into, err := s.memory.Lookup(ctx, key, into)
+	if err != nil {
+		return into, err
+	}
+	upper := len(into)
+	// A disk that fails has nothing: what memory has is as good as ever.
+	into, err = s.disk.Lookup(ctx, key, into)
+	if upper > old && len(into) > upper {
+		into = merge(into, old)
+	} else if err != nil && len(into) == old {
+		return into, err
+	}
+	return into, nil
 }
 
 // merge puts the entries from old on in order. One that is just leaving memory
@@ -152,8 +172,8 @@ func (s *Store) Open(ctx context.Context, key store.Key, id store.ID, off, n int
 		return r, err
 	}
 	r, err = s.disk.Open(ctx, key, id, off, n)
-	if err == nil && n != 0 && r.(disk.Served).Served() >= promotable {
-		s.promote(key, id)
+	if err == nil && n != 0 {
+		s.served(key, id, r.(disk.Served))
 	}
 	return r, err
 }

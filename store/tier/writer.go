@@ -44,6 +44,7 @@ type writer struct {
 	mu     sync.Mutex // guards what follows against those who open
 	inner  store.Writer
 	onDisk bool
+	entry  store.ID // what Commit made of it
 }
 
 var _ store.Writer = (*writer)(nil)
@@ -90,58 +91,94 @@ func (w *writer) move() bool {
 func (w *writer) Commit(ctx context.Context, replaces ...store.ID) (store.Entry, error) {
 	e, err := w.commit(ctx, replaces)
 	if errors.Is(err, store.ErrFull) && w.move() {
-		return w.commit(ctx, replaces)
+		e, err = w.commit(ctx, replaces)
+	}
+	if err == nil {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.entry = e.ID
 	}
 	return e, err
 }
 
 func (w *writer) commit(ctx context.Context, replaces []store.ID) (store.Entry, error) {
-	s, st := w.store, w.store.stripeOf(w.key)
+	st := w.store.stripeOf(w.key)
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if len(replaces) > 0 {
 		st.turns.Add(1)
 		defer st.turns.Add(1)
 	}
+	elsewhere := replaces
+	if w.onDisk {
+		var err error
+		if elsewhere, err = w.above(ctx, replaces); err != nil {
+			return store.Entry{}, err
+		}
+	}
 	e, err := w.inner.Commit(ctx, replaces...)
 	if err != nil {
 		return e, err
 	}
-	for _, id := range replaces {
-		if w.onDisk {
-			err = s.memory.Remove(ctx, w.key, id)
-		} else {
-			err = s.disk.Remove(ctx, w.key, id)
-		}
-		if err != nil {
+	for _, id := range elsewhere {
+		if err := w.forget(ctx, id); err != nil {
 			// The old one may be there yet: then neither is to be used.
-			return store.Entry{}, errors.Join(err, w.undo(ctx, e.ID))
+			return store.Entry{}, errors.Join(err, w.forget(context.WithoutCancel(ctx), e.ID))
 		}
 	}
 	return e, nil
 }
 
-// undo takes a commit back.
-func (w *writer) undo(ctx context.Context, id store.ID) error {
-	if w.onDisk {
-		return w.store.disk.Remove(ctx, w.key, id)
+// above returns which of ids are in memory. Others do not come there before the
+// caller lets go of the stripe.
+func (w *writer) above(ctx context.Context, ids []store.ID) ([]store.ID, error) {
+	if len(ids) == 0 {
+		return nil, nil
 	}
-	return w.store.memory.Remove(ctx, w.key, id)
+	entries, err := w.store.memory.Lookup(ctx, w.key, nil)
+	var above []store.ID
+	for _, e := range entries {
+		if slices.Contains(ids, e.ID) {
+			above = append(above, e.ID)
+		}
+	}
+	return above, err
+}
+
+// forget forgets id wherever it is: in memory first, from where it may just be
+// leaving for the disk. See leaving. The caller holds the stripe.
+func (w *writer) forget(ctx context.Context, id store.ID) error {
+	return errors.Join(w.store.memory.Remove(ctx, w.key, id), w.store.disk.Remove(ctx, w.key, id))
 }
 
 // Abort implements store.Writer.
 func (w *writer) Abort(cause error) { w.inner.Abort(cause) }
 
-// Open implements store.Writer.
+// Open implements store.Writer. After Commit it finds the entry in either tier.
 func (w *writer) Open(ctx context.Context, off int64) (io.ReadCloser, error) {
-	w.mu.Lock()
-	inner, onDisk := w.inner, w.onDisk
-	w.mu.Unlock()
-	r, err := inner.Open(ctx, off)
-	if err != nil || onDisk {
-		return r, err
+	for {
+		inner, onDisk, id := w.now()
+		r, err := inner.Open(ctx, off)
+		if err == nil {
+			if onDisk {
+				return r, nil
+			}
+			return &reader{ctx: ctx, writer: w, inner: r, off: off}, nil
+		}
+		if id != 0 && errors.Is(err, store.ErrGone) {
+			return w.store.Open(ctx, w.key, id, off, -1)
+		}
+		if next, _, made := w.now(); next == inner && made == id {
+			return nil, err
+		} // else it went on, or was committed, meanwhile
 	}
-	return &reader{ctx: ctx, writer: w, inner: r, off: off}, nil
+}
+
+// now returns where the body is, and the entry that was made of it, or zero.
+func (w *writer) now() (inner store.Writer, onDisk bool, id store.ID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.inner, w.onDisk, w.entry
 }
 
 // A reader follows a body that may go over to disk. One goroutine uses it, but
