@@ -114,7 +114,7 @@ func (f fault) strace(trace, dir string, n int) []string {
 // larder keeps bodies in is a file as well, and what starts it reads others.
 func onDisk(dir string) []string {
 	argv := []string{"-P", dir} // what is opened, renamed or removed in it
-	for _, name := range []string{"segments", "table", "larder.disk.new", "larder.disk.spare.new", "secret", "secret.new"} {
+	for _, name := range []string{"segments", "table", "larder.disk", "larder.disk.spare", "secret", "secret.new"} {
 		argv = append(argv, "-P", filepath.Join(dir, name))
 	}
 	return argv

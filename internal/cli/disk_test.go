@@ -1,9 +1,12 @@
 package cli
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -88,5 +91,37 @@ func TestDiskThatCannotBeHad(t *testing.T) {
 		if code, out, msg := try("serve", "http://127.0.0.1:1", "--listen", "127.0.0.1:0", "--disk", disk); code != 2 || out != "" || !strings.Contains(msg, want) {
 			t.Errorf("%s: exit code %d, stdout %q, stderr %q, want %q", disk, code, out, msg, want)
 		}
+	}
+}
+
+// A disk that was in use before and cannot be read is no reason not to serve: there
+// is one line about it.
+func TestDiskThatAils(t *testing.T) {
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "page") }))
+	defer origin.Close()
+	dir := t.TempDir()
+	p := start(t, origin.URL, "--memory", "1MiB", "--disk", dir+":16MiB")
+	p.stop(t)
+	if err := errors.Join(os.Remove(filepath.Join(dir, "table")), os.Mkdir(filepath.Join(dir, "table"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	p = start(t, origin.URL, "--memory", "1MiB", "--disk", dir+":16MiB")
+	resp, err := http.Get(p.url + "/page")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Errorf("status %d", resp.StatusCode)
+	}
+	p.stop(t)
+	var notes []string
+	for line := range p.notes {
+		if strings.Contains(line, "disk "+dir) {
+			notes = append(notes, line)
+		}
+	}
+	if len(notes) != 1 || !strings.Contains(notes[0], "taken out of use") {
+		t.Errorf("notes: %q", notes)
 	}
 }

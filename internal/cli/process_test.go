@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 type process struct {
 	*exec.Cmd
 	url    string
-	notes  chan string // lines of stderr after the first two
+	notes  chan string // lines of stderr but the two that say where it serves
 	stdout strings.Builder
 	exited chan error
 }
@@ -64,13 +64,20 @@ func start(t *testing.T, args ...string) *process {
 		t.Fatal(err)
 	}
 	lines := bufio.NewScanner(stderr)
-	for i := range 2 {
+	for i := 0; i < 2; {
 		if !lines.Scan() {
-			t.Fatalf("it ended without a word: %v", p.Wait())
+			t.Fatalf("it ended without saying where it serves: %v", p.Wait())
 		}
-		if i == 0 {
-			_, at, _ := strings.Cut(lines.Text(), " at ")
-			p.url, _, _ = strings.Cut(at, " ")
+		_, at, ok := strings.Cut(lines.Text(), " at http")
+		switch {
+		case ok:
+			at, _, _ = strings.Cut(at, " ")
+			p.url = "http" + at
+			i++
+		case p.url != "":
+			i++
+		default:
+			p.notes <- lines.Text()
 		}
 	}
 	go func() {

@@ -271,6 +271,11 @@ func (c *checker) repair(super *superblock) error {
 		return err
 	}
 	v.start()
+	defer func() {
+		if v.isOut() {
+			<-v.disowned // or it would be written to when the lock is gone
+		}
+	}()
 	select {
 	case <-v.ready:
 	case <-v.out:

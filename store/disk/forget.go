@@ -22,7 +22,7 @@ func (s *Store) Forget(ctx context.Context, key store.Key) error {
 	}
 	v, hash := s.home(key)
 	if v == nil {
-		return errAlone
+		return s.alone()
 	}
 	if err := v.forgetKey(ctx, hash, key, store.ID(s.ids.Load())); err != nil {
 		return fmt.Errorf("store/disk: entries may come back after a restart: %w", err)

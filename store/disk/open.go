@@ -80,6 +80,11 @@ func (v *volume) open(epoch uint64) error {
 	if err := v.openFiles(); err != nil {
 		return err
 	}
+	if v.known == 0 { // what another disk in this folder has saved is of no use
+		if err := v.removeCheckpoints(""); err != nil {
+			return err
+		}
+	}
 	if err := v.readTable(); err != nil {
 		return err
 	}
@@ -264,7 +269,7 @@ func (v *volume) close() error {
 	v.mu.Unlock()
 	signal(v.log.wake)
 	err := v.wait(context.Background(), ticket, true)
-	if err == nil && !v.recovering() {
+	if err == nil && !v.recovering() && !v.isOut() {
 		err = v.unlessOut(v.lastCheckpoint)
 	}
 	v.die()

@@ -230,9 +230,7 @@ func (s *Store) restart(d *slot) bool {
 	if err := d.look(); err != nil && !errors.Is(err, errNotSuper) {
 		return false
 	}
-	super := newSuper(&s.opts, d.Size, s.ids.Add(1))
-	super.succeed(old.super)
-	v := newVolume(s, d.Disk, super)
+	v := newVolume(s, d.Disk, newSuper(&s.opts, d.Size, s.ids.Add(1)))
 	if err := v.open(old.super.Epoch); err != nil {
 		v.abandon()
 		return false
@@ -264,6 +262,17 @@ func (s *superblock) lastSet() uint64 {
 		return 0
 	}
 	return s.Sets[len(s.Sets)-1].From
+}
+
+// alone is what Remove says when all disks are out: nothing comes back from those
+// that begin anew.
+func (s *Store) alone() error {
+	for _, d := range s.disks {
+		if v := d.volume.Load(); !v.isOut() || !v.void.Load() {
+			return errAlone
+		}
+	}
+	return nil
 }
 
 // errAlone is why Remove cannot promise anything when all disks are out.

@@ -60,8 +60,8 @@ type superblock struct {
 	first string // the copy to write first: the newest is to be left; empty: either
 }
 
-// unheard is Written for the superblock of a disk whose own could not be read: more
-// than any disk has by being opened.
+// unheard is Written for what is said of a disk whose own superblock could not be
+// read: more than it can have there.
 const unheard = 1 << 40
 
 var (
@@ -111,9 +111,6 @@ func parseSuper(b []byte) (*superblock, error) {
 	}
 	return s, nil
 }
-
-// succeed has s take the place of what a disk said of itself before.
-func (s *superblock) succeed(old *superblock) { s.Written, s.first = old.Written, old.first }
 
 func isKey(s string) bool {
 	b, err := hex.DecodeString(s)
@@ -165,8 +162,8 @@ func readSuperFile(fsys vfs.FS, name string) (*superblock, error) {
 	return s, nil
 }
 
-// writeSuper makes s durable. If it fails, the disk has s or what it had before; of
-// a Void one each copy counts that can be written.
+// writeSuper makes s durable. If it fails, the disk has s or what it had before. A
+// Void one is written as soon as one copy is.
 func writeSuper(fsys vfs.FS, s *superblock) (err error) {
 	s.Written++
 	b, err := s.encode()
@@ -178,13 +175,18 @@ func writeSuper(fsys vfs.FS, s *superblock) (err error) {
 		slices.Reverse(names[:])
 	}
 	s.first = ""
+	failed := 0
 	for _, name := range names {
 		if werr := overwrite(fsys, name, b); werr != nil {
 			s.first = name // it may be torn
+			failed++
 			if err = errors.Join(err, werr); !s.Void {
 				return err
 			}
 		}
+	}
+	if failed < len(names) {
+		return nil
 	}
 	return err
 }
