@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/larderhq/larder/internal/engine"
 	"github.com/larderhq/larder/internal/field"
@@ -24,10 +25,12 @@ import (
 // A Cache keeps responses in memory. The zero value is ready for use and must
 // not be copied after that. Any number of goroutines may use it.
 type Cache struct {
-	// Memory is the most that is kept, in octets, bookkeeping included; what
-	// has gone unused for longest leaves first. The collector needs room on
-	// top of it: see runtime/debug.SetMemoryLimit. Zero or less means 64 MiB.
-	// It is read when the first handler is made.
+	// Memory is the most that is kept, in octets, bookkeeping included. It lies
+	// outside the Go heap where the system allows that, so the collector does
+	// not see it. When it is full, what has expired leaves first, and then what
+	// is worth least for its size. Responses larger than a quarter of it are
+	// passed on and not kept. Zero or less means 64 MiB. It is read when the
+	// first handler is made.
 	Memory int64
 
 	mu      sync.Mutex
@@ -90,7 +93,7 @@ func (c *Cache) add(o engine.Config) *engine.Engine {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.store == nil {
-		c.store = memory.New(memory.Options{Budget: c.Memory})
+		c.store = memory.New(memory.Options{Budget: c.Memory, Now: func() int64 { return time.Now().Unix() }})
 	}
 	o.Store, o.Site = c.store, strconv.Itoa(len(c.engines))
 	e := engine.New(o)
