@@ -116,7 +116,7 @@ func (x *exchange) deliverSpool(l *landing, d *rules.Decision) bool {
 			}
 		}
 	}
-	body := &steadyBody{x: x, res: l.res, body: l.first, end: l.length}
+	body := &steadyBody{x: x, res: l.res, end: l.length}
 	if n >= 0 {
 		body.end = off + n
 	}
@@ -128,7 +128,7 @@ func (x *exchange) deliverSpool(l *landing, d *rules.Decision) bool {
 		body.at = off
 		defer body.Close()
 	} else {
-		l.first = body
+		body.body, l.first = l.first, body // which is the leader's alone
 		defer l.discard()
 		if _, err := io.CopyN(io.Discard, body, off); err != nil {
 			x.abort(err)

@@ -83,7 +83,7 @@ func TestCheckRepair(t *testing.T) {
 			t.FailNow()
 		}
 	}
-	if damaged < flips/4 {
+	if damaged < flips/10 { // much of a disk is empty
 		t.Errorf("%d findings after %d times of damage", damaged, flips)
 	}
 }

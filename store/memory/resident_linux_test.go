@@ -3,6 +3,7 @@ package memory
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"syscall"
 	"testing"
 	"unsafe"
@@ -100,6 +101,7 @@ func TestChangingMix(t *testing.T) {
 	if got := resident(t, s); got > 0 {
 		t.Errorf("%d octets are left after Close", got)
 	}
+	runtime.KeepAlive(s) // or its addresses may be given back while they are looked at
 }
 
 // BenchmarkBookkeeping prints what each of a million objects of 1 KiB costs
