@@ -34,7 +34,7 @@ const (
 
 	// decoded is what of Memory is left for decoded heads and what else is kept
 	// for those that are used most, in octets; less of a small Memory.
-	decoded = 8 << 20
+	decoded = 16 << 20
 
 	// leastBuffer and mostBuffer bound what may wait to be written to one disk,
 	// in octets. It comes out of Memory, of which no more than a quarter goes.
@@ -62,7 +62,7 @@ type Disk struct {
 // kept with; nil without a disk. A disk that fails for no fault of the operator's
 // is noted, and done without.
 func openStore(o *Options) (s store.Store, secret []byte, err error) {
-	upper := memory.Options{Budget: o.Memory - min(o.Memory/32, decoded), Now: func() int64 { return time.Now().Unix() }}
+	upper := memory.Options{Budget: o.Memory - min(o.Memory/16, decoded), Now: func() int64 { return time.Now().Unix() }}
 	lower := disk.Options{Segment: mostSegment, Buffer: max(leastBuffer, min(o.Memory/16, mostBuffer)), Notes: func(line string) { o.Notes.Warn(line) }}
 	for _, d := range o.Disks {
 		folder, err := openFolder(d.Dir, vfs.Dir)
