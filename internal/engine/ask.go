@@ -315,6 +315,12 @@ func (x *exchange) share(l *landing) bool {
 		x.event.Collapsed = true
 		x.fault(l.fault)
 		return true
+	case l.res != nil && l.res.Version != x.e.Terms.CurrentVersion():
+		// It was asked for before the version changed, which is no answer for
+		// those who came after that: one of us asks anew.
+		x.outdated++
+		x.alone = x.outdated > 2
+		return false
 	case l.common != nil && !rules.Holds(&x.req, l.common.Stored):
 		return false // a part that was validated for another range
 	case l.common != nil && rules.Shareable(&x.req, l.res, &x.e.Terms):

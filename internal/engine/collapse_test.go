@@ -681,6 +681,7 @@ func TestCOL10_AnAnswerIsOfTheVersionThatItWasAskedUnder(t *testing.T) {
 		version = "2"
 		mu.Unlock()
 		first.Wait()
+		w.Settle() // its fetch is over
 		w.Get("/a").Want(200, "page").WantHit()
 		w.Settle()
 		w.WantCount(2) // refreshed

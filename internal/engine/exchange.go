@@ -44,8 +44,9 @@ type exchange struct {
 	// unconditional says that a stored response that was being validated
 	// vanished: the next fetch asks for everything.
 	unconditional bool
-	// failures counts the fetches of others that failed while we waited.
-	failures int
+	// failures counts the fetches of others that failed while we waited, and
+	// outdated those of another version (Terms.Version).
+	failures, outdated int
 	// vary are the fields that decide the variant, learnt from a response
 	// that was not for us.
 	vary []string

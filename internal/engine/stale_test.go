@@ -528,6 +528,7 @@ func TestSTL18_VersionExpiredIsStale(t *testing.T) {
 			sim.RunWith(t, func(c *engine.Config) { c.Terms.Version = func() string { return version } }, func(w *sim.World) {
 				w.Origin(keptPage("max-age=600"+forbidding), sim.Reply{Status: 304, Delay: time.Second})
 				w.Get("/a").Want(200, "page")
+				w.Settle() // its fetch is over
 				w.Get("/a").WantHit()
 				version = "2"
 				start := time.Now()
