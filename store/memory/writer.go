@@ -318,6 +318,9 @@ func (w *writer) Commit(_ context.Context, replaces ...store.ID) (store.Entry, e
 		}
 		return store.Entry{}, err
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.broadcast()
 	return store.Entry{ID: a.id, Size: a.size}, nil
 }
 
@@ -368,7 +371,6 @@ func (w *writer) hand(a *arrival) {
 		s.content.Add(-w.size) // add has counted it
 	}
 	w.ended, w.done = true, true
-	w.broadcast()
 	w.giveAll()
 }
 
