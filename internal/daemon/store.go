@@ -37,7 +37,8 @@ const (
 	decoded = 16 << 20
 
 	// leastBuffer and mostBuffer bound what may wait to be written to one disk,
-	// in octets. It comes out of Memory, of which no more than a quarter goes.
+	// in octets. It comes out of Memory, and twice as much for what is on its
+	// way to the disk and from there; no more than a quarter of Memory in all.
 	leastBuffer = 1 << 20
 	mostBuffer  = 8 << 20
 
@@ -79,7 +80,7 @@ func openStore(o *Options) (s store.Store, secret []byte, err error) {
 	if len(lower.Disks) == 0 {
 		return memory.New(upper), nil, nil
 	}
-	upper.Budget -= min(int64(len(lower.Disks))*lower.Buffer, o.Memory/4)
+	upper.Budget -= min(3*int64(len(lower.Disks))*lower.Buffer, o.Memory/4)
 	upper.MaxObject = min(o.Memory/4, mostRaised)
 	d, err := disk.Open(lower)
 	if err != nil {
