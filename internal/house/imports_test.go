@@ -16,7 +16,7 @@ const module = "github.com/larderhq/larder"
 // module that stand in an earlier layer, and none else. What stands in one
 // layer does not know each other.
 var layers = [][]string{
-	{"internal/field", "internal/flight", "internal/interim", "store", "internal/evict", "internal/vfs", "store/disk/internal/index"},
+	{"internal/field", "internal/flight", "internal/interim", "store", "internal/evict", "internal/vfs", "store/internal/flow", "store/disk/internal/index"},
 	{"internal/rules", "store/memory", "store/disk", "store/storetest", "internal/observe", "internal/canon", "internal/simulate"},
 	{"internal/message", "store/tier"},
 	{"internal/engine"},
@@ -56,6 +56,7 @@ var bans = []struct{ importer, banned, why string }{
 	{"store/memory", module + "/internal/...", "a store is judged by its contract alone; a policy it may have"},
 	{"store/disk", "net/http", "a store knows no HTTP"},
 	{"store/disk", module + "/internal/...", "a store is judged by its contract alone; files it may have"},
+	{"store/internal/flow", module + "/...", "octets are octets"},
 	{"store/tier", "net/http", "a store knows no HTTP"},
 	{"store/tier", module + "/internal/...", "a store is judged by its contract alone"},
 	{"store/storetest", module + "/internal/...", "whoever writes a store must be able to run it"},

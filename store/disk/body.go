@@ -10,13 +10,13 @@ import (
 	"sync"
 
 	"github.com/larderhq/larder/store"
+	"github.com/larderhq/larder/store/internal/flow"
 )
 
 var (
 	errOffset  = errors.New("store/disk: negative offset")
 	errReading = errors.New("store/disk: read after Close of the reader")
 	errDamaged = errors.New("store/disk: the octets on disk are not those that were written")
-	errCount   = errors.New("store/disk: the receiver of a body returned an impossible count")
 )
 
 // A part is a run of octets of a body that lies in one record.
@@ -347,8 +347,11 @@ func (r *reader) Whole(key store.Key) (store.Object, bool) {
 	}, sumOf(head) == rec.headSum
 }
 
-// next returns octets that follow, without moving on. It returns io.EOF at the
-// end. The caller holds mu, or is the only one that knows r.
+// Next implements flow.Source. The caller holds mu.
+func (r *reader) Next() ([]byte, error) { return r.next(context.Background()) }
+
+// next is Next for as long as ctx lasts. The caller holds mu, or is the only one
+// that knows r.
 func (r *reader) next(ctx context.Context) ([]byte, error) {
 	switch {
 	case r.done == nil:
@@ -381,18 +384,19 @@ func (b *body) place(off int64) (addr, seq uint64) {
 	return p.addr, p.seq
 }
 
-func (r *reader) advance(n int) { r.block = r.block[n:] }
+// Advance implements flow.Source.
+func (r *reader) Advance(n int) { r.block = r.block[n:] }
 
 func (r *reader) Read(p []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return read(context.Background(), r, p)
+	return flow.Read(r, p)
 }
 
 func (r *reader) WriteTo(to io.Writer) (int64, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return writeTo(context.Background(), r, to)
+	return flow.WriteTo(r, to)
 }
 
 func (r *reader) Close() error {
@@ -405,49 +409,4 @@ func (r *reader) Close() error {
 		r.done, r.whole, r.block, r.room = nil, nil, nil, nil
 	}
 	return nil
-}
-
-// A source gives octets piece by piece.
-type source interface {
-	next(ctx context.Context) ([]byte, error)
-	advance(n int)
-}
-
-// read is io.Reader.Read over src.
-func read(ctx context.Context, src source, p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
-	}
-	piece, err := src.next(ctx)
-	if err != nil {
-		return 0, err
-	}
-	n := copy(p, piece)
-	src.advance(n)
-	return n, nil
-}
-
-// writeTo is io.WriterTo.WriteTo over src.
-func writeTo(ctx context.Context, src source, to io.Writer) (total int64, err error) {
-	for {
-		piece, err := src.next(ctx)
-		if err == io.EOF {
-			return total, nil
-		}
-		if err != nil {
-			return total, err
-		}
-		n, err := to.Write(piece)
-		if n < 0 || n > len(piece) {
-			return total, errCount
-		}
-		src.advance(n)
-		total += int64(n)
-		if err != nil {
-			return total, err
-		}
-		if n < len(piece) {
-			return total, io.ErrShortWrite
-		}
-	}
 }

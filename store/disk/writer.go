@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/larderhq/larder/store"
+	"github.com/larderhq/larder/store/internal/flow"
 )
 
 var errEnded = errors.New("store/disk: the writer was already committed or aborted")
@@ -50,10 +51,9 @@ type writer struct {
 	stored int64  // octets of parts
 	tail   []byte // what follows; never changed, only appended to
 	size   int64  // octets that readers may see
-	ended  bool
-	cause  error         // why it ended; nil after a Commit
-	wake   chan struct{} // closed when size or ended changes; nil if nobody waits
-	users  int           // readers, and the writer until it ended; parts are pinned meanwhile
+	users  int    // readers, and the writer until it ended; parts are pinned meanwhile
+
+	progress flow.Progress
 }
 
 // A chunk is a piece of a body in the making. Its header is written last.
@@ -70,13 +70,13 @@ var _ store.Writer = (*writer)(nil)
 // Write implements store.Writer.
 func (w *writer) Write(p []byte) (int, error) {
 	w.mu.Lock()
-	ended, cause := w.ended, w.cause
+	over := w.progress.Over()
 	w.mu.Unlock()
 	length := w.length + int64(len(p))
 	switch {
-	case ended && cause == store.ErrClosed:
-		return 0, cause
-	case ended:
+	case over == store.ErrClosed:
+		return 0, over
+	case over != nil:
 		return 0, errEnded
 	case w.failed != nil:
 		return 0, w.failed
@@ -96,7 +96,7 @@ func (w *writer) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.size = length
-	w.broadcast()
+	w.progress.Move()
 	return len(p), nil
 }
 
@@ -229,24 +229,16 @@ func (w *writer) endChunk() error {
 	return w.v.write(int64(c.addr)*unit, b, w.hasty)
 }
 
-// broadcast wakes the readers that wait. The caller holds mu.
-func (w *writer) broadcast() {
-	if w.wake != nil {
-		close(w.wake)
-		w.wake = nil
-	}
-}
-
 // Commit implements store.Writer. ErrFull: the disk does not keep up with what is
 // committed, or is out; then there is nothing left to do but Abort.
 func (w *writer) Commit(ctx context.Context, replaces ...store.ID) (store.Entry, error) {
 	w.mu.Lock()
-	ended, cause := w.ended, w.cause
+	over := w.progress.Over()
 	w.mu.Unlock()
-	if ended {
-		if cause == store.ErrClosed {
-			return store.Entry{}, cause
-		}
+	switch {
+	case over == store.ErrClosed:
+		return store.Entry{}, over
+	case over != nil:
 		return store.Entry{}, errEnded
 	}
 	var e store.Entry
@@ -315,15 +307,12 @@ func (w *writer) Abort(cause error) { w.end(cause) }
 // end lets readers finish: with io.EOF if cause is nil.
 func (w *writer) end(cause error) {
 	w.mu.Lock()
-	if w.ended {
-		w.mu.Unlock()
-		return
-	}
-	w.ended, w.cause = true, cause
-	w.broadcast()
+	first := w.progress.End(cause)
 	w.mu.Unlock()
-	w.s.forget(w)
-	w.leave()
+	if first {
+		w.s.forget(w)
+		w.leave()
+	}
 }
 
 // leave unpins the chunks when the last user goes.
@@ -388,7 +377,8 @@ type follower struct {
 	block []byte // to be handed out next
 }
 
-func (f *follower) next(context.Context) ([]byte, error) {
+// Next implements flow.Source: it waits until there is something.
+func (f *follower) Next() ([]byte, error) {
 	if f.closed.Load() {
 		return nil, errReading
 	}
@@ -429,31 +419,25 @@ func (f *follower) more() ([]byte, error) {
 			}
 			return octets, err
 		}
-		if w.ended {
-			cause := w.cause
+		if over := w.progress.Over(); over != nil {
 			w.mu.Unlock()
-			if cause == nil {
-				cause = io.EOF
-			}
-			return nil, cause
+			return nil, over
 		}
-		if w.wake == nil {
-			w.wake = make(chan struct{})
-		}
-		wake := w.wake
+		moved := w.progress.Moved()
 		w.mu.Unlock()
 		select {
-		case <-wake:
+		case <-moved:
 		case <-f.ctx.Done():
 		}
 	}
 }
 
-func (f *follower) advance(n int) { f.block = f.block[n:] }
+// Advance implements flow.Source.
+func (f *follower) Advance(n int) { f.block = f.block[n:] }
 
-func (f *follower) Read(p []byte) (int, error) { return read(f.ctx, f, p) }
+func (f *follower) Read(p []byte) (int, error) { return flow.Read(f, p) }
 
-func (f *follower) WriteTo(to io.Writer) (int64, error) { return writeTo(f.ctx, f, to) }
+func (f *follower) WriteTo(to io.Writer) (int64, error) { return flow.WriteTo(f, to) }
 
 func (f *follower) Close() error {
 	if f.closed.CompareAndSwap(false, true) {

@@ -63,7 +63,6 @@ var (
 	errOffset = errors.New("store/memory: negative offset")
 	errEnded  = errors.New("store/memory: the writer was already committed or aborted")
 	errClosed = errors.New("store/memory: read after Close of the reader")
-	errCount  = errors.New("store/memory: the receiver of a body returned an impossible count")
 )
 
 // Options bound a Store. The zero value is a store of 64 MiB.

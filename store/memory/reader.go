@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/larderhq/larder/store"
+	"github.com/larderhq/larder/store/internal/flow"
 )
 
 // copyLimit is how much of a body a reader takes along rather than pin the
@@ -276,9 +277,8 @@ type reader struct {
 	closed atomic.Bool
 }
 
-// next returns octets that follow, without moving on. It returns io.EOF at
-// the end.
-func (r *reader) next() ([]byte, error) {
+// Next implements flow.Source.
+func (r *reader) Next() ([]byte, error) {
 	switch {
 	case r.closed.Load():
 		return nil, errClosed
@@ -290,8 +290,8 @@ func (r *reader) next() ([]byte, error) {
 	return nil, io.EOF
 }
 
-// advance moves on by n octets of what next returned.
-func (r *reader) advance(n int) {
+// Advance implements flow.Source.
+func (r *reader) Advance(n int) {
 	if len(r.run) > 0 {
 		r.run = r.run[n:]
 		r.at += int64(n)
@@ -300,9 +300,9 @@ func (r *reader) advance(n int) {
 	}
 }
 
-func (r *reader) Read(p []byte) (int, error) { return read(r, p) }
+func (r *reader) Read(p []byte) (int, error) { return flow.Read(r, p) }
 
-func (r *reader) WriteTo(to io.Writer) (int64, error) { return writeTo(r, to) }
+func (r *reader) WriteTo(to io.Writer) (int64, error) { return flow.WriteTo(r, to) }
 
 // File says where the octets that are left are in a file; see Store.Open.
 func (r *reader) File() (f *os.File, off, n int64) {
@@ -326,49 +326,4 @@ func (r *reader) Close() error {
 		r.shard.unpin(r.number, r.entry)
 	}
 	return nil
-}
-
-// A source gives stored octets piece by piece.
-type source interface {
-	next() ([]byte, error)
-	advance(n int)
-}
-
-// read is io.Reader.Read over src.
-func read(src source, p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
-	}
-	piece, err := src.next()
-	if err != nil {
-		return 0, err
-	}
-	n := copy(p, piece)
-	src.advance(n)
-	return n, nil
-}
-
-// writeTo is io.WriterTo.WriteTo over src.
-func writeTo(src source, to io.Writer) (total int64, err error) {
-	for {
-		piece, err := src.next()
-		if err == io.EOF {
-			return total, nil
-		}
-		if err != nil {
-			return total, err
-		}
-		n, err := to.Write(piece)
-		if n < 0 || n > len(piece) {
-			return total, errCount
-		}
-		src.advance(n)
-		total += int64(n)
-		if err != nil {
-			return total, err
-		}
-		if n < len(piece) {
-			return total, io.ErrShortWrite
-		}
-	}
 }

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/larderhq/larder/store"
+	"github.com/larderhq/larder/store/internal/flow"
 )
 
 // A writer is an entry in the making. Up to smallBody its octets lie in a
@@ -28,12 +29,10 @@ type writer struct {
 	// Of the one goroutine that writes.
 	failed error // why Commit must fail
 
-	mu    sync.Mutex
-	size  int64         // octets that followers may see
-	wake  chan struct{} // closed when size or ended changes; nil if nobody waits
-	ended bool          // nothing more comes
-	done  bool          // its owner knows
-	cause error         // why it ended; nil after a Commit
+	mu       sync.Mutex
+	size     int64 // octets that followers may see
+	progress flow.Progress
+	done     bool // its owner knows that it is over
 
 	buffer    []byte // the body, while it has no run
 	run       place  // the body otherwise
@@ -91,12 +90,12 @@ func (w *writer) refund(n int64) {
 // as well. After a refusal the writer takes no more and cannot be committed.
 func (w *writer) Write(p []byte) (int, error) {
 	w.mu.Lock()
-	ended, cause := w.ended, w.cause
+	over := w.progress.Over()
 	w.mu.Unlock()
 	switch {
-	case ended && cause == store.ErrClosed:
-		return 0, cause
-	case ended:
+	case over == store.ErrClosed:
+		return 0, over
+	case over != nil:
 		return 0, errEnded
 	case w.failed != nil:
 		return 0, w.failed
@@ -144,7 +143,7 @@ func (w *writer) putShort(p []byte, size int64) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.buffer, w.size = b, size
-	w.broadcast()
+	w.progress.Move()
 	return true
 }
 
@@ -179,7 +178,7 @@ func (w *writer) putLong(p []byte, size int64) bool {
 	}
 	w.run, w.size = to, size
 	w.giveOutgrown()
-	w.broadcast()
+	w.progress.Move()
 	return true
 }
 
@@ -273,22 +272,11 @@ func (w *writer) giveAll() {
 	}
 }
 
-// broadcast wakes the followers that wait. The caller holds w.mu.
-func (w *writer) broadcast() {
-	if w.wake != nil {
-		close(w.wake)
-		w.wake = nil
-	}
-}
-
 // end lets followers finish: with io.EOF if cause is nil.
 func (w *writer) end(cause error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.ended {
-		w.ended, w.cause = true, cause
-		w.broadcast()
-	}
+	w.progress.End(cause)
 }
 
 // Commit implements store.Writer. It fails if a Write failed or if the body is
@@ -318,9 +306,7 @@ func (w *writer) Commit(_ context.Context, replaces ...store.ID) (store.Entry, e
 		}
 		return store.Entry{}, err
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.broadcast()
+	w.end(nil)
 	return store.Entry{ID: a.id, Size: a.size}, nil
 }
 
@@ -370,7 +356,7 @@ func (w *writer) hand(a *arrival) {
 		s.held.Add(-s.cost(w.run.have))
 		s.content.Add(-w.size) // add has counted it
 	}
-	w.ended, w.done = true, true
+	w.done = true
 	w.giveAll()
 }
 
@@ -446,7 +432,8 @@ type follower struct {
 	closed atomic.Bool
 }
 
-func (f *follower) next() ([]byte, error) {
+// Next implements flow.Source: it waits until there is something.
+func (f *follower) Next() ([]byte, error) {
 	w := f.writer
 	for {
 		if f.closed.Load() {
@@ -461,31 +448,25 @@ func (f *follower) next() ([]byte, error) {
 			w.mu.Unlock()
 			return piece, nil
 		}
-		if w.ended {
-			cause := w.cause
+		if over := w.progress.Over(); over != nil {
 			w.mu.Unlock()
-			if cause == nil {
-				cause = io.EOF
-			}
-			return nil, cause
+			return nil, over
 		}
-		if w.wake == nil {
-			w.wake = make(chan struct{})
-		}
-		wake := w.wake
+		moved := w.progress.Moved()
 		w.mu.Unlock()
 		select {
-		case <-wake:
+		case <-moved:
 		case <-f.ctx.Done():
 		}
 	}
 }
 
-func (f *follower) advance(n int) { f.off += int64(n) }
+// Advance implements flow.Source.
+func (f *follower) Advance(n int) { f.off += int64(n) }
 
-func (f *follower) Read(p []byte) (int, error) { return read(f, p) }
+func (f *follower) Read(p []byte) (int, error) { return flow.Read(f, p) }
 
-func (f *follower) WriteTo(to io.Writer) (int64, error) { return writeTo(f, to) }
+func (f *follower) WriteTo(to io.Writer) (int64, error) { return flow.WriteTo(f, to) }
 
 func (f *follower) Close() error {
 	if !f.closed.CompareAndSwap(false, true) {
