@@ -312,26 +312,8 @@ func (v *volume) reopen(epoch uint64) error {
 
 // condemn takes the object of l out of the index for good.
 func (v *volume) condemn(l line) error {
-	for {
-		moved, err := v.tryCondemn(l)
-		if moved == nil {
-			return err
-		}
-		if err := v.await(v.life, moved); err != nil {
-			return err
-		}
-	}
-}
-
-// tryCondemn is condemn, or says for what to wait.
-func (v *volume) tryCondemn(l line) (moved <-chan struct{}, err error) {
-	defer v.lock(l.hash).Unlock()
-	v.mu.Lock()
-	moved = v.log.moved
-	v.mu.Unlock()
-	if _, err := v.bury([]kill{{l.hash, l.id, l.addr}}); err != nil {
-		return moved, err
-	}
-	v.index.Remove(l.hash, l.addr)
-	return nil, nil
+	return v.insist(v.life, func() error {
+		defer v.lock(l.hash).Unlock()
+		return v.kill([]kill{{l.hash, l.id, l.addr}})
+	})
 }

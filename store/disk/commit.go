@@ -2,7 +2,6 @@ package disk
 
 import (
 	"context"
-	"errors"
 	"slices"
 
 	"github.com/larderhq/larder/store"
@@ -235,66 +234,4 @@ func (v *volume) loseBody(ctx context.Context, r *record, err error) error {
 	v.drop(r.hash, r.addr, r.seq, damaged)
 	_ = err // what it was is the disk's affair; the entry is gone
 	return store.ErrGone
-}
-
-// remove forgets id for good.
-func (v *volume) remove(ctx context.Context, hash uint64, key store.Key, id store.ID) error {
-	if err := v.forget(ctx, hash, key, id); err != nil {
-		return err
-	}
-	return v.waitRemoved(ctx)
-}
-
-// forget is remove without the wait for the disk.
-func (v *volume) forget(ctx context.Context, hash uint64, key store.Key, id store.ID) error {
-	for {
-		done, moved, err := v.tryForget(ctx, hash, key, id)
-		switch {
-		case errors.Is(err, store.ErrFull):
-			if err := v.await(ctx, moved); err != nil {
-				return err
-			}
-		case done || err != nil:
-			return err
-		}
-	}
-}
-
-func (v *volume) tryForget(ctx context.Context, hash uint64, key store.Key, id store.ID) (done bool, moved <-chan struct{}, err error) {
-	defer v.enterChange()()
-	all, seen, err := v.find(ctx, hash, key)
-	if err != nil {
-		return false, nil, err
-	}
-	return v.removeSeen(hash, id, all, seen)
-}
-
-// await waits for the disk to come on, since moved was taken from the log.
-func (v *volume) await(ctx context.Context, moved <-chan struct{}) error {
-	stop, late := v.expiry()
-	defer stop()
-	select {
-	case <-moved:
-		return nil
-	case <-late:
-		return store.ErrFull
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-v.out:
-		return errOut
-	}
-}
-
-// removeSeen buries the records of id among all, as killSeen does.
-func (v *volume) removeSeen(hash uint64, id store.ID, all []record, seen []uint64) (done bool, moved <-chan struct{}, err error) {
-	var kills []kill
-	for _, r := range all {
-		if r.id == id {
-			kills = append(kills, kill{hash, id, r.addr})
-		}
-	}
-	if v.recovering() {
-		kills = append(kills, kill{hash, id, 0})
-	}
-	return v.killSeen(hash, kills, seen)
 }

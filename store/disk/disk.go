@@ -644,7 +644,7 @@ func (s *Store) Remove(ctx context.Context, key store.Key, id store.ID) error {
 	if v == nil {
 		return s.alone()
 	}
-	if err := v.remove(ctx, hash, key, id); err != nil {
+	if err := v.forget(ctx, key, kill{hash, id, 0}); err != nil {
 		return fmt.Errorf("store/disk: entry %d may come back after a restart: %w", id, err)
 	}
 	return s.told(ctx)

@@ -24,68 +24,98 @@ func (s *Store) Forget(ctx context.Context, key store.Key) error {
 	if v == nil {
 		return s.alone()
 	}
-	if err := v.forgetKey(ctx, hash, key, store.ID(s.ids.Load())); err != nil {
+	if err := v.forget(ctx, key, kill{hash, store.ID(s.ids.Load()), everything}); err != nil {
 		return fmt.Errorf("store/disk: entries may come back after a restart: %w", err)
 	}
 	return s.told(ctx)
 }
 
-// forgetKey forgets what is under key, up to the ID bound, for good.
-func (v *volume) forgetKey(ctx context.Context, hash uint64, key store.Key, bound store.ID) error {
-	for {
-		done, moved, err := v.tryForgetKey(ctx, hash, key, bound)
-		switch {
-		case errors.Is(err, store.ErrFull):
-			if err := v.await(ctx, moved); err != nil {
+// forget takes what k covers of that which is under key out of the volume, for
+// good. k names no record's address.
+func (v *volume) forget(ctx context.Context, key store.Key, k kill) error {
+	err := v.insist(ctx, func() error {
+		defer v.enterChange()()
+		for {
+			all, seen, err := v.find(ctx, k.hash, key)
+			if err != nil {
 				return err
 			}
-		case err != nil:
+			if done, err := v.forgetSeen(k, all, seen); done || err != nil {
+				return err
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return v.waitRemoved(ctx)
+}
+
+// forgetSeen kills what k covers of all. It reports false if the index does not
+// lead to seen any more.
+func (v *volume) forgetSeen(k kill, all []record, seen []uint64) (bool, error) {
+	var kills []kill
+	for _, r := range all {
+		if k.covers(r.id, r.addr) {
+			kills = append(kills, kill{k.hash, r.id, r.addr})
+		}
+	}
+	if v.recovering() {
+		kills = append(kills, k) // there may be more than were found
+	}
+	defer v.lock(k.hash).Unlock()
+	var room [8]index.Ref
+	if !sameAddrs(v.index.Find(k.hash, room[:0]), seen) {
+		return false, nil
+	}
+	if len(kills) == 0 {
+		return true, nil
+	}
+	return true, v.kill(kills)
+}
+
+// kill buries kills and takes them out of the index. The caller holds the stripe
+// of all they name.
+func (v *volume) kill(kills []kill) error {
+	if _, err := v.bury(kills); err != nil {
+		return err
+	}
+	for _, k := range kills {
+		v.index.Remove(k.hash, k.addr) // there is none at 0 and at everything
+	}
+	return nil
+}
+
+// insist calls try until it does not say ErrFull, for as long as the disk comes
+// on. What must go has more patience than what may be stored: see patiently.
+func (v *volume) insist(ctx context.Context, try func() error) error {
+	for {
+		v.mu.Lock()
+		moved := v.log.moved
+		v.mu.Unlock()
+		if err := try(); !errors.Is(err, store.ErrFull) {
 			return err
-		case done:
-			return v.waitRemoved(ctx)
+		}
+		if err := v.await(ctx, moved); err != nil {
+			return err
 		}
 	}
 }
 
-// tryForgetKey buries all that is under key. It reports false if that changed
-// meanwhile. ErrFull: not before moved is closed.
-func (v *volume) tryForgetKey(ctx context.Context, hash uint64, key store.Key, bound store.ID) (done bool, moved <-chan struct{}, err error) {
-	defer v.enterChange()()
-	all, seen, err := v.find(ctx, hash, key)
-	if err != nil {
-		return false, nil, err
+// await waits for the disk to come on, since moved was taken from the log.
+func (v *volume) await(ctx context.Context, moved <-chan struct{}) error {
+	stop, late := v.expiry()
+	defer stop()
+	select {
+	case <-moved:
+		return nil
+	case <-late:
+		return store.ErrFull
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-v.out:
+		return errOut
 	}
-	var kills []kill
-	for _, r := range all {
-		kills = append(kills, kill{hash, r.id, r.addr})
-	}
-	if v.recovering() {
-		kills = append(kills, kill{hash, bound, everything})
-	}
-	return v.killSeen(hash, kills, seen)
-}
-
-// killSeen buries kills. It reports false if the index does not lead to seen any
-// more. ErrFull: not before moved is closed.
-func (v *volume) killSeen(hash uint64, kills []kill, seen []uint64) (done bool, moved <-chan struct{}, err error) {
-	defer v.lock(hash).Unlock()
-	var room [8]index.Ref
-	if !sameAddrs(v.index.Find(hash, room[:0]), seen) {
-		return false, nil, nil
-	}
-	if len(kills) == 0 {
-		return true, nil, nil
-	}
-	v.mu.Lock()
-	moved = v.log.moved
-	v.mu.Unlock()
-	if _, err := v.bury(kills); err != nil {
-		return false, moved, err
-	}
-	for _, k := range kills {
-		v.index.Remove(hash, k.addr) // there is none at 0 and at everything
-	}
-	return true, nil, nil
 }
 
 // waitRemoved returns when what was buried so far stays so.
