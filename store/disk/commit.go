@@ -27,9 +27,7 @@ type change struct {
 func (v *volume) commit(ctx context.Context, c *change, next func() store.ID) (store.Entry, error) {
 	e, ticket, err := v.change(ctx, c, next)
 	if err == nil && len(c.replaces) > 0 {
-		v.mu.Lock()
-		ticket = max(ticket, v.log.tombstone) // of what proved unreadable
-		v.mu.Unlock()
+		ticket = max(ticket, v.lastKill(c.hash)) // of what proved unreadable
 	}
 	if err == nil {
 		err = v.wait(context.WithoutCancel(ctx), ticket, false)

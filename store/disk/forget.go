@@ -48,7 +48,7 @@ func (v *volume) forget(ctx context.Context, key store.Key, k kill) error {
 	if err != nil {
 		return err
 	}
-	return v.waitRemoved(ctx)
+	return v.waitRemoved(ctx, k.hash)
 }
 
 // forgetSeen kills what k covers of all. It reports false if the index does not
@@ -118,10 +118,16 @@ func (v *volume) await(ctx context.Context, moved <-chan struct{}) error {
 	}
 }
 
-// waitRemoved returns when what was buried so far stays so.
-func (v *volume) waitRemoved(ctx context.Context) error {
+// waitRemoved returns when what was killed so far of this hash stays so: also what
+// somebody else killed a moment ago and this one has not found any more.
+func (v *volume) waitRemoved(ctx context.Context, hash uint64) error {
+	return v.wait(ctx, v.lastKill(hash), !v.opts.LazyRemoves)
+}
+
+// lastKill returns the ticket of the last record that killed something of this
+// hash, or of one in its stripe.
+func (v *volume) lastKill(hash uint64) uint64 {
 	v.mu.Lock()
-	ticket := v.log.tombstone
-	v.mu.Unlock()
-	return v.wait(ctx, ticket, !v.opts.LazyRemoves)
+	defer v.mu.Unlock()
+	return v.log.killed[hash%stripes]
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/larderhq/larder/internal/vfs"
 	"github.com/larderhq/larder/store"
@@ -206,5 +207,57 @@ func TestForgetOnSeveralDisks(t *testing.T) {
 			t.Errorf("without disk %d: %d entries are left of %d that were not forgotten", gone, left, keys/2)
 		}
 		s.Close()
+	}
+}
+
+// Whoever finds nothing to remove waits for the disk only if somebody has just
+// taken it away: then it must not say so before that one may.
+func TestRemoveOfNothing(t *testing.T) {
+	for name, takeAway := range map[string]func(t *testing.T, s *Store, e store.Entry){
+		"removed": func(t *testing.T, s *Store, e store.Entry) {
+			go s.Remove(ctx, store.Key("k"), e.ID)
+		},
+		"replaced": func(t *testing.T, s *Store, e store.Entry) {
+			put(t, s, "k", 200, e.ID)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				hang := make(chan struct{})
+				var busy bool
+				disk := &vfs.Faulty{FS: vfs.NewMem(1 << 30), Hook: func(op vfs.Op) vfs.Fault {
+					if busy && op.Kind == vfs.OpSync {
+						return vfs.Fault{}.After(hang)
+					}
+					return vfs.Fault{}
+				}}
+				s := mustOpen(t, tiny(disk))
+				e := put(t, s, "k", 100)
+				synctest.Wait()
+				busy = true
+				takeAway(t, s, e)
+				synctest.Wait()
+
+				remove := func(key string) chan error {
+					done := make(chan error, 1)
+					go func() { done <- s.Remove(ctx, store.Key(key), e.ID) }()
+					synctest.Wait()
+					return done
+				}
+				another, same := remove("another"), remove("k")
+				if len(another) == 0 {
+					t.Error("another key's waits")
+				}
+				if len(same) > 0 {
+					t.Error("that of the same does not wait")
+				}
+				close(hang)
+				for _, done := range []chan error{another, same} {
+					if err := <-done; err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		})
 	}
 }

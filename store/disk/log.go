@@ -25,7 +25,7 @@ type log struct {
 	// Tickets count what was appended; extents are written in their order, so
 	// one number says how far that has come, and one how far syncing has.
 	given, written, synced uint64
-	tombstone              uint64 // ticket of the last one of a Remove
+	killed                 [stripes]uint64 // ticket of the last to kill something there
 
 	moved chan struct{} // closed when written or synced rise
 	wake  chan struct{} // tells the flusher that there is something
@@ -56,8 +56,8 @@ func (v *volume) append(d *draft, kills []kill, class uint8) (ticket uint64, err
 	d.settle(uint64(off/unit), v.seqs[v.places.current].Load(), v.key)
 	v.places.lines = append(v.places.lines, linesOf(&d.header, kills, class)...)
 	ticket = v.enqueue(v.segments, off, d.octets)
-	if d.kind == kindTombstone {
-		v.log.tombstone = ticket
+	for _, k := range kills {
+		v.log.killed[k.hash%stripes] = ticket
 	}
 	return ticket, nil
 }

@@ -54,7 +54,7 @@ type volume struct {
 
 	index   *index.Index
 	lent    index.Flags // the flag that means "lent" in this epoch
-	stripes [256]stripe // by hash: guard what is done to the entries of one key
+	stripes [stripes]stripe // by hash: guard what is done to the entries of one key
 	hints   [hintCount]atomic.Uint64
 	kept    [keepCount]atomic.Pointer[record]
 
@@ -95,6 +95,9 @@ type volume struct {
 	tally counters
 }
 
+// stripes is how many parts the keys are in that wait for each other.
+const stripes = 256
+
 type stripe struct {
 	sync.Mutex
 	_ [56]byte
@@ -133,7 +136,7 @@ func (v *volume) limitAt(addr uint64) int64 {
 }
 
 func (v *volume) lock(hash uint64) *stripe {
-	s := &v.stripes[hash&0xff]
+	s := &v.stripes[hash%stripes]
 	s.Lock()
 	return s
 }
