@@ -53,7 +53,7 @@ type volume struct {
 	unprompt        atomic.Bool // segments cannot be read at once on this system
 
 	index   *index.Index
-	lent    index.Flags // the flag that means "lent" in this epoch
+	lent    index.Flags     // the flag that means "lent" in this epoch
 	stripes [stripes]stripe // by hash: guard what is done to the entries of one key
 	hints   [hintCount]atomic.Uint64
 	kept    [keepCount]atomic.Pointer[record]
