@@ -34,7 +34,7 @@ func (v *volume) restore() error {
 	if err != nil {
 		return err
 	}
-	r := &restoring{volume: v, killed: newKilled()}
+	r := &restoring{volume: v, killed: newKilled(), last: v.resumed}
 	v.mu.Lock()
 	r.left = slices.Clone(v.places.live)
 	v.mu.Unlock()
@@ -45,9 +45,7 @@ func (v *volume) restore() error {
 		}
 		v.note("%s is of no use: %v; the segments will do", name, err)
 	}
-	if c := v.resumed; c != nil { // the lines of its segment are in memory alone
-		v.replay(c.lines, c.place, r.killed)
-	}
+	r.replayLast()
 	return r.downTo(0)
 }
 
@@ -55,12 +53,22 @@ func (v *volume) restore() error {
 type restoring struct {
 	*volume
 	killed *killed
-	left   []int // places that are to be read, the oldest segment first
+	left   []int       // places that are to be read, the oldest segment first
+	last   *checkpoint // that of a last run that ended in peace, until it is replayed
 }
 
 // errSegment says that a segment cannot be read. It may say that older entries
 // are gone: without it none can be believed, and the disk has to begin anew.
 var errSegment = errors.New("a segment cannot be read")
+
+// replayLast replays the segment where the log goes on. Its lines are in memory
+// alone, for the run that ended in peace gave it no footer.
+func (r *restoring) replayLast() {
+	if c := r.last; c != nil {
+		r.replay(c.lines, c.place, r.killed)
+		r.last = nil
+	}
+}
 
 // downTo replays the segments that are left from seq on, the last one first.
 func (r *restoring) downTo(seq uint64) error {
@@ -88,8 +96,10 @@ func (r *restoring) fromCheckpoint(name string) error {
 		return err
 	}
 	defer f.Close()
-	if r.resumed != nil && r.resumed.name == name {
+	if r.last != nil && r.last.name == name {
 		c.from = math.MaxUint64 // nobody has written since
+	} else {
+		r.replayLast()
 	}
 	if err := r.downTo(c.from); err != nil {
 		return err

@@ -1,7 +1,11 @@
 package disk
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"slices"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -88,4 +92,49 @@ func TestShownWhileRecovering(t *testing.T) {
 		gone("after one more end")
 		s.Close()
 	})
+}
+
+// If the index that a run left when it ended in peace proves damaged, an older one
+// may do: but what was written and removed since is not forgotten.
+func TestOlderCheckpoint(t *testing.T) {
+	mem := vfs.NewMem(1 << 30)
+	keeps := &vfs.Faulty{FS: mem, Hook: func(op vfs.Op) vfs.Fault {
+		if op.Kind == vfs.OpRemove {
+			return vfs.Fail(syscall.EIO)
+		}
+		return vfs.Fault{}
+	}}
+	s := mustOpen(t, tiny(mem))
+	removed, replaced := put(t, s, "removed", 100), put(t, s, "replaced", 100)
+	kept := put(t, s, "kept", 100)
+	s.Close()
+	s = mustOpen(t, quiet(tiny(keeps)))
+	if err := s.Remove(ctx, store.Key("removed"), removed.ID); err != nil {
+		t.Fatal(err)
+	}
+	last := put(t, s, "replaced", 100, replaced.ID)
+	s.Close()
+
+	names, err := checkpoints(mem)
+	if err != nil || len(names) != 2 {
+		t.Fatalf("there are %v, %v", names, err)
+	}
+	f, err := mem.Open(names[0], os.O_RDWR)
+	if err != nil {
+		t.Fatal(err)
+	}
+	size, err := f.Size()
+	if err == nil {
+		_, err = f.WriteAt([]byte("rot"), size-4)
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, quiet(tiny(mem)))
+	defer s.Close()
+	for key, want := range map[string][]store.ID{"removed": nil, "replaced": {last.ID}, "kept": {kept.ID}} {
+		if ids := found(t, s, key); !slices.Equal(ids, want) {
+			t.Errorf("%q: there are %v, want %v", key, ids, want)
+		}
+	}
 }
