@@ -37,8 +37,7 @@ type spool struct {
 	readers map[*spoolReader]struct{}
 	relay   *relay
 	stopped error
-	failed  bool   // the origin broke it off
-	cause   error  // and this is how
+	cause   error  // how the origin broke it off; nil: it has not
 	lost    string // why it will not be in the store, once that is known
 	written int64
 }
@@ -93,8 +92,7 @@ func (s *spool) kept() bool { return s.relay == nil }
 // it is complete.
 func (s *spool) end(cause error) {
 	s.mu.Lock()
-	s.cause = cause
-	if s.failed = cause != nil; s.failed {
+	if s.cause = cause; cause != nil {
 		s.lost = "it broke off"
 	} else if s.lost == "" {
 		s.lost = "not what was declared, or invalidated meanwhile"
@@ -119,7 +117,7 @@ func (s *spool) notKept() string {
 func (s *spool) open(ctx context.Context, off int64) (io.ReadCloser, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.relay != nil || s.failed {
+	if s.relay != nil || s.cause != nil {
 		return nil, errTooLate
 	}
 	inner, err := s.w.Open(ctx, off)
@@ -141,7 +139,7 @@ func (l *storeLoss) Unwrap() error { return l.error }
 func (s *spool) ended(err error) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return err == io.EOF || s.failed && errors.Is(err, s.cause)
+	return err == io.EOF || s.cause != nil && errors.Is(err, s.cause)
 }
 
 // A spoolReader reads from the store's writer, and then from the relay if the

@@ -8,6 +8,7 @@
 package simulate
 
 import (
+	"iter"
 	"slices"
 
 	"github.com/larderhq/larder/internal/evict"
@@ -19,6 +20,17 @@ import (
 type Trace struct {
 	requests []uint32 // objects, in the order of the requests
 	sizes    []int64  // octets, by object
+}
+
+// All yields the object of each request, and its size in octets.
+func (t *Trace) All() iter.Seq2[uint32, int64] {
+	return func(yield func(uint32, int64) bool) {
+		for _, o := range t.requests {
+			if !yield(o, t.sizes[o]) {
+				return
+			}
+		}
+	}
 }
 
 // Facts are what is known of a Trace before any cache is tried.

@@ -332,7 +332,7 @@ func (d *slot) anew(opts *Options, number uint64, lead *superblock) {
 		if old.Void {
 			why = "it had been taken out of use"
 		}
-		d.note(opts, "%s; it begins anew", why)
+		opts.note(d.Name, "%s; it begins anew", why)
 	}
 	if lead != nil {
 		number += lead.Epoch << 8
@@ -343,9 +343,10 @@ func (d *slot) anew(opts *Options, number uint64, lead *superblock) {
 	}
 }
 
-func (d *slot) note(opts *Options, format string, args ...any) {
-	if opts.Notes != nil {
-		opts.Notes(fmt.Sprintf("disk %s: ", d.Name) + fmt.Sprintf(format, args...))
+// note says something about the disk of that name, if anybody listens.
+func (o *Options) note(name, format string, args ...any) {
+	if o.Notes != nil {
+		o.Notes(fmt.Sprintf("disk %s: ", name) + fmt.Sprintf(format, args...))
 	}
 }
 
@@ -354,7 +355,7 @@ func (d *slot) note(opts *Options, format string, args ...any) {
 func (d *slot) inspect(opts *Options) error {
 	err := twice(d.look)
 	if errors.Is(err, errNotSuper) {
-		d.note(opts, "%v; it begins anew, and what was cached there is lost", err)
+		opts.note(d.Name, "%v; it begins anew, and what was cached there is lost", err)
 		d.used = true
 		return nil
 	}

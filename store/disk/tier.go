@@ -162,20 +162,16 @@ func mark(addr, seq uint64) uint64 {
 	return addr | (seq^seq>>seqShift<<16)<<40
 }
 
-// Lend hides an entry from Lookup, because memory has the very same revision now
-// and answers for it; a restart shows it again. It reports false if the record
-// that mark names is not there.
-func (s *Store) Lend(key store.Key, id store.ID, mark uint64) bool {
-	return s.setLent(key, id, mark, true)
-}
+// Lend hides the entry of key in the record that mark names from Lookup, because
+// memory has the very same revision now and answers for it; a restart shows it
+// again. It reports false if the record is not there.
+func (s *Store) Lend(key store.Key, mark uint64) bool { return s.setLent(key, mark, true) }
 
 // Return shows what was lent, when memory lets it go unchanged. It reports false
 // if the disk has reclaimed it meanwhile: then it can be Put anew.
-func (s *Store) Return(key store.Key, id store.ID, mark uint64) bool {
-	return s.setLent(key, id, mark, false)
-}
+func (s *Store) Return(key store.Key, mark uint64) bool { return s.setLent(key, mark, false) }
 
-func (s *Store) setLent(key store.Key, _ store.ID, word uint64, lent bool) bool {
+func (s *Store) setLent(key store.Key, word uint64, lent bool) bool {
 	v, hash, err := s.homeOf(key)
 	if err != nil {
 		return false

@@ -58,18 +58,18 @@ func TestTier(t *testing.T) {
 			t.Errorf("%d octets came back as %+v", size, k)
 		}
 		k.Close()
-		if s.Lend(o.Key, o.ID, k.Mark^1<<40) || !s.Lend(o.Key, o.ID, k.Mark) || len(found(t, s, key)) != 0 {
+		if s.Lend(o.Key, k.Mark^1<<40) || !s.Lend(o.Key, k.Mark) || len(found(t, s, key)) != 0 {
 			t.Errorf("a lent entry is there, or cannot be lent")
 		}
-		if !s.Return(o.Key, o.ID, k.Mark) || len(found(t, s, key)) != 1 {
+		if !s.Return(o.Key, k.Mark) || len(found(t, s, key)) != 1 {
 			t.Errorf("a returned entry is not there, or cannot be returned")
 		}
-		s.Lend(o.Key, o.ID, k.Mark)
+		s.Lend(o.Key, k.Mark)
 		if i%2 == 0 {
 			if err := s.Remove(ctx, o.Key, o.ID); err != nil {
 				t.Fatal(err)
 			}
-			if s.Return(o.Key, o.ID, k.Mark) {
+			if s.Return(o.Key, k.Mark) {
 				t.Error("a removed entry can be returned")
 			}
 		}
@@ -97,7 +97,7 @@ func TestPutNewerRevision(t *testing.T) {
 		t.Fatal(err)
 	}
 	k.Close()
-	s.Lend(o.Key, o.ID, k.Mark)
+	s.Lend(o.Key, k.Mark)
 	o.Rev++
 	if err := s.Put(o); err != nil {
 		t.Fatal(err)

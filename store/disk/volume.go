@@ -209,11 +209,7 @@ func (v *volume) describe(change func(*superblock)) error {
 	return writeSuper(v.fs, v.super)
 }
 
-func (v *volume) note(format string, args ...any) {
-	if v.opts.Notes != nil {
-		v.opts.Notes(fmt.Sprintf("disk %s: ", v.name) + fmt.Sprintf(format, args...))
-	}
-}
+func (v *volume) note(format string, args ...any) { v.opts.note(v.name, format, args...) }
 
 // hold keeps the files open until release.
 func (v *volume) hold() { v.held.Add(1) }

@@ -17,7 +17,7 @@ import (
 // reaches memory: whoever changes something does so in memory first, which waits
 // for us, and then on disk, where it finds what we have left.
 func (s *Store) leaving(o *store.Object) {
-	if o.Mark != 0 && s.disk.Return(o.Key, o.ID, o.Mark) {
+	if o.Mark != 0 && s.disk.Return(o.Key, o.Mark) {
 		return
 	}
 	_ = s.disk.Put(o) // refused: it is gone, which a cache may do
@@ -102,10 +102,10 @@ func (s *Store) raise(key store.Key, id store.ID) {
 func (s *Store) settle(st *stripe, o *store.Object) {
 	st.turns.Add(1)
 	defer st.turns.Add(1)
-	if !s.disk.Lend(o.Key, o.ID, o.Mark) {
+	if !s.disk.Lend(o.Key, o.Mark) {
 		return // removed or amended meanwhile
 	}
 	if s.memory.Put(o) != nil {
-		s.disk.Return(o.Key, o.ID, o.Mark)
+		s.disk.Return(o.Key, o.Mark)
 	}
 }

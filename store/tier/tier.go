@@ -228,7 +228,7 @@ func (s *Store) Close() error {
 // save puts o on disk if it is not there. A disk that cannot keep up is waited
 // for, one that has no room is not.
 func (s *Store) save(o *store.Object) error {
-	if o.Mark != 0 && s.disk.Return(o.Key, o.ID, o.Mark) {
+	if o.Mark != 0 && s.disk.Return(o.Key, o.Mark) {
 		return nil
 	}
 	err := s.disk.Put(o)
