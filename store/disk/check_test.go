@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 
 	"github.com/larderhq/larder/internal/vfs"
@@ -41,6 +42,45 @@ func TestCheckWhole(t *testing.T) {
 			t.Errorf("%d entries after Check, %d before", after, n)
 		}
 		s.Close()
+	}
+}
+
+// A crash in the middle of a record is no damage: it was never committed.
+func TestCheckTorn(t *testing.T) {
+	for _, octets := range []int{unit, 3 * unit} {
+		mem := vfs.NewMem(1 << 30)
+		var torn atomic.Bool
+		disk := &vfs.Faulty{FS: mem, Hook: func(op vfs.Op) vfs.Fault {
+			switch {
+			case torn.Load():
+				return vfs.Fail(vfs.ErrCrashed)
+			case op.Kind == vfs.OpWriteAt && op.Name == segmentsName && op.Len > 5*unit:
+				torn.Store(true)
+				return vfs.Torn(octets, vfs.ErrCrashed)
+			}
+			return vfs.Fault{}
+		}}
+		s := mustOpen(t, quiet(tiny(disk)))
+		whole := put(t, s, "whole", 100)
+		if err := s.Flush(ctx); err != nil {
+			t.Fatal(err)
+		}
+		put(t, s, "torn", 10*unit)
+		<-s.volumeOf(0).out
+		s.Close()
+		for range 2 {
+			if sum, err := Check(mem, false, func(f Finding) { t.Errorf("%d octets of it: %v", octets, f) }); err != nil || sum.Objects != 1 {
+				t.Errorf("%d octets of it: %+v, %v", octets, sum, err)
+			}
+			s = mustOpen(t, quiet(tiny(mem)))
+			if ids := found(t, s, "whole"); len(ids) != 1 || ids[0] != whole.ID {
+				t.Errorf("what was written before is %v", ids)
+			}
+			if ids := found(t, s, "torn"); len(ids) > 0 {
+				t.Errorf("what is torn is %v", ids)
+			}
+			s.Close()
+		}
 	}
 }
 

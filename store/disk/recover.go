@@ -118,6 +118,15 @@ func (r *restoring) segment(place int, seq uint64) error {
 	if err != nil {
 		return fmt.Errorf("%w: %d: %w", errSegment, seq, err)
 	}
+	if !sealed { // the crash may have come in the middle of what was written last
+		lines = slices.DeleteFunc(lines, func(l line) bool {
+			if l.kind != kindObject {
+				return false
+			}
+			_, octets := v.wholeRecord(v.life, l.addr, seq)
+			return octets == nil
+		})
+	}
 	if v.replay(lines, place, r.killed); sealed {
 		return nil
 	}
