@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 )
 
 // MaxVariants is how many entries a store keeps under one key. A commit past
@@ -107,6 +108,50 @@ type Store interface {
 	// Close lets go of everything that does not outlast the process. Calls
 	// after it fail with ErrClosed.
 	io.Closer
+}
+
+// A Prompt store has octets that it can give without waiting for anything. Its
+// methods never wait for a disk or another process, and may be called by any
+// number of goroutines at once.
+type Prompt interface {
+	// AppendNow appends n octets from off of the body that (id, rev) names to
+	// dst, as Open does and with the same use of the entry: none with n = 0. It
+	// reports false, and returns dst as it was, if the entry is gone, has another
+	// head, is not at hand, or has not so many octets.
+	AppendNow(dst []byte, key Key, id ID, rev uint32, off, n int64) ([]byte, bool)
+
+	// OpenNow is Open for what AppendNow could append.
+	OpenNow(key Key, id ID, rev uint32, off, n int64) (Pinned, bool)
+}
+
+// Unprepared is a Prompt that has nothing at hand.
+type Unprepared struct{}
+
+// AppendNow implements Prompt.
+func (Unprepared) AppendNow(dst []byte, _ Key, _ ID, _ uint32, _, _ int64) ([]byte, bool) {
+	return dst, false
+}
+
+// OpenNow implements Prompt.
+func (Unprepared) OpenNow(Key, ID, uint32, int64, int64) (Pinned, bool) { return nil, false }
+
+// Pinned are octets that stay as they are until Close. They are one goroutine's.
+type Pinned interface {
+	// Next returns octets that follow, at least one, without moving on. They are
+	// not to be changed, nor kept after Close. io.EOF: there are none.
+	Next() ([]byte, error)
+
+	// Advance moves on by n octets, which Next or File has told of.
+	Advance(n int)
+
+	// File says where the octets that Next would return are in a file: n octets
+	// from off, until Close. f is nil if they are in none. Its position is
+	// nobody's: use calls that are given an offset. What a socket was told to
+	// send of f before Close is sent as it was then.
+	File() (f *os.File, off, n int64)
+
+	// Close may be called more than once.
+	Close() error
 }
 
 // A Writer is an entry in the making. One goroutine writes and ends it; any

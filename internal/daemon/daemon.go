@@ -113,9 +113,13 @@ func New(o Options) (*Daemon, error) {
 	if o.Log != nil {
 		c.Sink = o.Log
 	}
+	c.Clock, c.Standing = engine.SystemClock(), engine.Standing(c.SpokenFor)
 	d.engine = engine.New(c)
 	o.Limits.Conns = places(o.Limits.Conns, openFiles())
-	d.server = front.New(front.Options{Handler: d.engine, Limits: o.Limits, Refused: d.refused, Log: o.Notes})
+	d.server = front.New(front.Options{
+		Handler: d.engine, Limits: o.Limits, Refused: d.refused, Log: o.Notes,
+		Standing: c.Standing, Store: d.store, Clock: c.Clock, Sink: c.Sink,
+	})
 	return d, nil
 }
 

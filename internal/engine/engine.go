@@ -7,12 +7,14 @@ import (
 	"context"
 	"crypto/rand"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/larderhq/larder/internal/flight"
 	"github.com/larderhq/larder/internal/observe"
 	"github.com/larderhq/larder/internal/rules"
+	"github.com/larderhq/larder/internal/standing"
 	"github.com/larderhq/larder/store"
 )
 
@@ -84,6 +86,15 @@ type Config struct {
 
 	// Clock is the time; nil is the machine's.
 	Clock Clock
+
+	// Standing, where set, is told of the decisions that hold for a while. It
+	// must come from Standing.
+	Standing *standing.Table
+}
+
+// Standing makes a Table for a Config with the same SpokenFor.
+func Standing(spokenForToo []string) *standing.Table {
+	return standing.New(slices.Concat(spokenFor, spokenForToo))
 }
 
 // ForwardedMode says how the origin is told of the client.
@@ -145,6 +156,9 @@ func New(c Config) *Engine {
 		c.Terms.Secret = []byte(rand.Text() + rand.Text())
 	}
 	e := &Engine{Config: c}
+	if e.Standing != nil {
+		e.Store = changing{e.Store, e.Standing}
+	}
 	e.uncacheable.seed()
 	e.backoff.seed()
 	e.spoken.learn(spokenFor)

@@ -10,6 +10,7 @@ import (
 	"github.com/larderhq/larder/internal/canon"
 	"github.com/larderhq/larder/internal/observe"
 	"github.com/larderhq/larder/internal/rules"
+	"github.com/larderhq/larder/internal/standing"
 	"github.com/larderhq/larder/store"
 )
 
@@ -36,6 +37,11 @@ type exchange struct {
 	whole      *kept
 	part       *kept
 	miss       rules.Reason
+
+	// moment is when the store was looked at, and stands what was decided then,
+	// if that may be said to others.
+	moment standing.Moment
+	stands *rules.Decision
 
 	// refreshes says that what is served is to be validated in the background.
 	refreshes bool
@@ -128,9 +134,11 @@ func (x *exchange) cached() {
 		x.note(&d)
 		switch d.Action {
 		case rules.Serve:
+			x.stands = &d
 			if x.deliverStored(x.chosen(), &d) {
 				return
 			}
+			x.stands = nil
 			continue // gone between Lookup and Open
 		case rules.ServeThenValidate:
 			x.refreshes = true
@@ -168,6 +176,9 @@ func (x *exchange) uncached() {
 func (x *exchange) lookup() {
 	x.candidates, x.kept = x.candidates[:0], x.kept[:0]
 	x.whole, x.part = nil, nil
+	if x.e.Standing != nil {
+		x.moment = x.e.Standing.Moment(x.key)
+	}
 	var err error
 	x.entries, err = x.e.Store.Lookup(x.r.Context(), x.key, x.entries[:0])
 	if err != nil {
@@ -319,15 +330,18 @@ func (x *exchange) deliverKept(k *kept, reply []replyField, age int64) bool {
 	switch {
 	case notModified:
 		delete(h, "Content-Length")
+		x.publish(k, http.StatusNotModified, 0, 0)
 		x.respond(http.StatusNotModified)
 	case len(spans) > 1:
 		x.multipart(k, spans, parts)
 	case len(spans) == 1:
 		h["Content-Range"] = []string{contentRange(spans[0], x.total(k))}
 		h["Content-Length"] = []string{strconv.FormatInt(n, 10)}
+		x.publish(k, status, off, n)
 		x.respond(status)
 		x.copyKept(k, body, spans[0].First, n)
 	default:
+		x.publish(k, status, 0, k.entry.Size)
 		x.respond(status)
 		if x.r.Method != http.MethodHead && bodyAllowed(status) {
 			x.copyKept(k, body, k.Part.First, k.entry.Size)

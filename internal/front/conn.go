@@ -41,6 +41,8 @@ type conn struct {
 	scan     scanner
 	refused  atomic.Bool
 	hijacked atomic.Bool // a tunnel from now on
+	idle     atomic.Bool // net/http has answered, and waits for another request
+	loan     *loan       // how it is lent; nil: it is not
 	peeked   bool        // an octet after the last request was handed out
 
 	// window holds octets that could not go straight to the reader: up to ok
@@ -69,6 +71,12 @@ func (c *conn) Read(p []byte) (int, error) {
 		}
 		if c.scan.state == beyond || c.hijacked.Load() {
 			return c.tunnel(p)
+		}
+		if c.scan.state == between {
+			if err := c.loan.wait(c); err != nil {
+				return 0, err
+			}
+			continue
 		}
 		if c.window == nil {
 			n, err := c.receive(p)
@@ -221,6 +229,10 @@ func (c *conn) Write(p []byte) (n int, err error) {
 // answer might be lost (RFC 9112 §9.6).
 func (c *conn) Close() error {
 	c.closing.Do(func() {
+		if c.idle.Load() && c.scan.state == between && !c.refused.Load() {
+			c.closed = c.loan.giveBack(c)
+			return
+		}
 		if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && c.refused.Load() && half.CloseWrite() == nil &&
 			c.Conn.SetReadDeadline(time.Now().Add(linger)) == nil {
 			_, _ = io.CopyN(io.Discard, c.Conn, lingerOctets)

@@ -14,6 +14,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/larderhq/larder/internal/observe"
+	"github.com/larderhq/larder/internal/standing"
+	"github.com/larderhq/larder/store"
 )
 
 // Limits bound what clients may take. Every zero stands for the default named
@@ -66,6 +70,15 @@ type Options struct {
 	// called by many goroutines and must not block.
 	Refused func(client, why string)
 
+	// Standing, where set, has what is answered without the Handler: where the
+	// system allows that, and the listener is one for TCP. Store has to be what
+	// its Answers are about, Clock what they are dated by, and Sink is told of
+	// each. A Store that is no store.Prompt has nothing at hand.
+	Standing *standing.Table
+	Store    store.Store
+	Clock    func() (steady, wall time.Time)
+	Sink     observe.Sink
+
 	// Log gets what is wrong with single connections, at debug level. Nil:
 	// slog.Default.
 	Log *slog.Logger
@@ -81,6 +94,8 @@ type Server struct {
 	running atomic.Int64
 	idle    chan struct{}
 	once    sync.Once
+
+	fast // the way that needs no net/http
 }
 
 // gone is more than there can be requests.
@@ -93,6 +108,7 @@ func New(o Options) *Server {
 		o.Log = slog.Default()
 	}
 	s := &Server{opt: o, idle: make(chan struct{})}
+	s.init(o.Limits.Conns)
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	s.http = http.Server{
@@ -102,16 +118,20 @@ func New(o Options) *Server {
 		IdleTimeout:                  o.Limits.IdleTimeout,
 		MaxHeaderBytes:               o.Limits.Head,
 		DisableGeneralOptionsHandler: true, // OPTIONS * is the origin's
-		ConnState:                    hijacked,
+		ConnState:                    turned,
 		ErrorLog:                     log.New(debugLog{o.Log}, "", 0),
 	}
 	return s
 }
 
-// hijacked tells the door of a connection that a handler has taken over.
-func hijacked(c net.Conn, state http.ConnState) {
-	if state == http.StateHijacked {
+// turned tells the door of a connection that a handler has taken over, and of one
+// that net/http is done with for now.
+func turned(c net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateHijacked:
 		c.(*conn).hijacked.Store(true)
+	case http.StateIdle:
+		c.(*conn).idle.Store(true)
 	}
 }
 
@@ -126,6 +146,14 @@ func (l debugLog) Write(p []byte) (int, error) {
 // Serve answers what comes to l until Drain or a failure of l, and closes it.
 // It returns nil after Drain.
 func (s *Server) Serve(l net.Listener) error {
+	if tcp, ok := l.(*net.TCPListener); ok && s.opt.Standing != nil {
+		return s.serveFast(tcp)
+	}
+	return s.serveHTTP(l)
+}
+
+// serveHTTP is Serve by net/http alone.
+func (s *Server) serveHTTP(l net.Listener) error {
 	err := s.http.Serve(s.guard(l))
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
@@ -138,6 +166,7 @@ func (s *Server) Serve(l net.Listener) error {
 // returns no request is running, save those that go on for 2 s after their
 // client was cut off. It is called once.
 func (s *Server) Drain(ctx context.Context) error {
+	s.drainFast(ctx)
 	err := s.http.Shutdown(ctx)
 	if err != nil {
 		_ = s.http.Close() // the connections are cut, whatever it says
@@ -148,6 +177,7 @@ func (s *Server) Drain(ctx context.Context) error {
 	defer patience.Stop()
 	select {
 	case <-s.idle:
+		s.endFast(patience.C)
 	case <-patience.C:
 	}
 	return err
@@ -165,6 +195,9 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 	defer s.leave(1)
 	if s.running.Add(1) < 0 {
 		panic(http.ErrAbortHandler) // too late: all that follows may be closed
+	}
+	if s.isDraining() {
+		w.Header()["Connection"] = []string{"close"}
 	}
 	h := r.Header
 	if _, ok := h["Pragma"]; ok {

@@ -34,7 +34,8 @@ func unmark(h http.Header) {
 // net/http would make of them is not what they say. It judges whole lines; the
 // rest of what HTTP demands of a line is left to net/http, which comes after.
 type scanner struct {
-	maxHead int // octets of a line of the head
+	maxHead int  // octets of a line of the head
+	single  bool // follows one request, and no more
 	state   state
 	left    int64 // octets of the body, or of the chunk, that are to come
 	skipped bool  // an empty line went before
@@ -65,6 +66,7 @@ const (
 	trailer                // in the trailer section
 	blind                  // in a head that net/http refuses: whatever follows is passed on
 	beyond                 // no request comes any more: what follows is another protocol, or nothing
+	between                // after a request, and the next one is for others to read
 )
 
 // An action is what to do with octets.
@@ -99,7 +101,7 @@ func (s *scanner) next(in []byte) (n int, do action) {
 	switch s.state {
 	case blind:
 		return len(in), pass
-	case beyond:
+	case beyond, between:
 		return 0, hold
 	case body, chunk:
 		return s.data(in)
@@ -184,8 +186,11 @@ func (s *scanner) data(in []byte) (int, action) {
 // afterwards is the state after a request. One with Upgrade is the last of its
 // connection: nobody has to know whether the octets after it are HTTP.
 func (s *scanner) afterwards() state {
-	if s.head.upgrades {
+	switch {
+	case s.head.upgrades:
 		return beyond
+	case s.single:
+		return between
 	}
 	return start
 }

@@ -128,7 +128,10 @@ type Store struct {
 	content atomic.Int64  // octets of keys, heads and bodies
 }
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store  = (*Store)(nil)
+	_ store.Prompt = (*Store)(nil)
+)
 
 // New returns an empty Store with the limits of opts.
 func New(opts Options) *Store {

@@ -55,6 +55,7 @@ type opening struct {
 	hash  uint64
 	key   []byte
 	id    store.ID
+	rev   int64 // of the head; negative: any
 	off   int64
 	want  int64 // octets, or negative: all
 
@@ -80,7 +81,7 @@ func (o *opening) look() {
 	sh := o.shard
 	o.there, o.needsPin, o.pinned, o.run, o.copied = false, false, false, nil, 0
 	n, found := sh.of(o.hash, o.key, o.id)
-	if found == nil {
+	if found == nil || o.rev >= 0 && int64(found.rev) != o.rev {
 		return
 	}
 	e := found.snapshot()
@@ -199,26 +200,31 @@ func (o *opening) enter() bool {
 
 // Open implements store.Store. The reader is an io.WriterTo that hands out
 // octets that are used again after Close, or stored: whoever receives them
-// must neither change nor keep them. It has a method
-//
-//	File() (f *os.File, off, n int64)
-//
-// that says where the octets that it has yet to give are in a file: n octets
-// from off, until Close. f is nil if they are in none. The position of f is
-// shared by all readers: use calls that are given an offset. What a socket was
-// told to send of f before Close is sent as it was then.
+// must neither change nor keep them. It is a store.Pinned, if it has any octets.
 //
 // The reader is for one goroutine at a time; its Close may be called more than
 // once.
 func (s *Store) Open(_ context.Context, key store.Key, id store.ID, off, n int64) (io.ReadCloser, error) {
+	r, err := s.open(opening{key: key, id: id, rev: -1, off: off, want: n})
 	switch {
-	case off < 0:
+	case err != nil:
+		return nil, err
+	case r == nil:
+		return nothing{}, nil
+	}
+	return r, nil
+}
+
+// open returns the reader that o asks for; nil: there is nothing to read.
+func (s *Store) open(o opening) (*reader, error) {
+	switch {
+	case o.off < 0:
 		return nil, errOffset
 	case s.closed.Load():
 		return nil, store.ErrClosed
 	}
-	sh, hash := s.locate(key)
-	o := opening{shard: sh, hash: hash, key: key, id: id, off: off, want: n}
+	sh, hash := s.locate(o.key)
+	o.shard, o.hash = sh, hash
 	o.try()
 	if !o.there {
 		if o.buffer != nil {
@@ -233,7 +239,7 @@ func (s *Store) Open(_ context.Context, key store.Key, id store.ID, off, n int64
 		if o.buffer != nil {
 			o.buffer.give()
 		}
-		return nothing{}, nil
+		return nil, nil
 	}
 	r := &reader{shard: sh, number: o.number, run: o.run, buffer: o.buffer}
 	if o.pinned {
@@ -243,9 +249,71 @@ func (s *Store) Open(_ context.Context, key store.Key, id store.ID, off, n int64
 		r.rest = o.buffer.octets[:o.copied]
 	}
 	if o.pinned && o.region.file != nil {
-		r.file, r.at = o.region.file, o.region.base+int64(o.slot)*o.region.slot+off
+		r.file, r.at = o.region.file, o.region.base+int64(o.slot)*o.region.slot+o.off
 	}
 	return r, nil
+}
+
+// AppendNow implements store.Prompt.
+func (s *Store) AppendNow(dst []byte, key store.Key, id store.ID, rev uint32, off, n int64) ([]byte, bool) {
+	if s.closed.Load() {
+		return dst, false
+	}
+	sh, hash := s.locate(key)
+	before, there := len(dst), false
+	var number, head uint32
+	sh.view(hash, func() {
+		dst, there = dst[:before], false
+		m, found := sh.of(hash, key, id)
+		if found == nil || found.rev != rev {
+			return
+		}
+		e := found.snapshot()
+		if off < 0 || n < 0 || off > e.size() || n > e.size()-off {
+			return
+		}
+		record := sh.record(&e)
+		if record == nil {
+			return
+		}
+		number, head = m, recordHead(record)
+		run := e.size() - tail(e.size()) // octets that are not in the record
+		if off < run && n > 0 {
+			r := s.runs(runPages(e.size()))
+			if r == nil {
+				return
+			}
+			b := r.bytes(e.run, run)
+			if b == nil {
+				return
+			}
+			dst = append(dst, b[off:min(off+n, run)]...)
+		}
+		if end := off + n; end > run {
+			at := 4 + e.key() + int64(e.head)
+			first := max(off, run)
+			if at+end-run > int64(len(record)) {
+				return
+			}
+			dst = append(dst, record[at+first-run:at+end-run]...)
+		}
+		there = true
+	})
+	if !there {
+		return dst[:before], false
+	}
+	sh.policy.Hit(number)
+	inspect(head, number)
+	return dst, true
+}
+
+// OpenNow implements store.Prompt.
+func (s *Store) OpenNow(key store.Key, id store.ID, rev uint32, off, n int64) (store.Pinned, bool) {
+	r, err := s.open(opening{key: key, id: id, rev: int64(rev), off: off, want: n})
+	if err != nil || r == nil {
+		return nil, false
+	}
+	return r, true
 }
 
 // inspect holds what entry n led to, at one moment, to the head of a record of
@@ -277,7 +345,7 @@ type reader struct {
 	closed atomic.Bool
 }
 
-// Next implements flow.Source.
+// Next implements store.Pinned.
 func (r *reader) Next() ([]byte, error) {
 	switch {
 	case r.closed.Load():
@@ -290,7 +358,7 @@ func (r *reader) Next() ([]byte, error) {
 	return nil, io.EOF
 }
 
-// Advance implements flow.Source.
+// Advance implements store.Pinned.
 func (r *reader) Advance(n int) {
 	if len(r.run) > 0 {
 		r.run = r.run[n:]
@@ -304,7 +372,7 @@ func (r *reader) Read(p []byte) (int, error) { return flow.Read(r, p) }
 
 func (r *reader) WriteTo(to io.Writer) (int64, error) { return flow.WriteTo(r, to) }
 
-// File says where the octets that are left are in a file; see Store.Open.
+// File implements store.Pinned.
 func (r *reader) File() (f *os.File, off, n int64) {
 	if r.file == nil || r.closed.Load() {
 		return nil, 0, 0

@@ -178,6 +178,16 @@ func (s *Store) Open(ctx context.Context, key store.Key, id store.ID, off, n int
 	return r, err
 }
 
+// AppendNow implements store.Prompt: of what is in memory.
+func (s *Store) AppendNow(dst []byte, key store.Key, id store.ID, rev uint32, off, n int64) ([]byte, bool) {
+	return s.memory.AppendNow(dst, key, id, rev, off, n)
+}
+
+// OpenNow implements store.Prompt: of what is in memory.
+func (s *Store) OpenNow(key store.Key, id store.ID, rev uint32, off, n int64) (store.Pinned, bool) {
+	return s.memory.OpenNow(key, id, rev, off, n)
+}
+
 // Amend implements store.Store. In memory the entry goes on alone: its place
 // on disk holds a head that is out of date.
 func (s *Store) Amend(ctx context.Context, key store.Key, id store.ID, head store.Head) error {

@@ -1,0 +1,169 @@
+package engine
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/larderhq/larder/internal/standing"
+	"github.com/larderhq/larder/store"
+)
+
+// publish tells the Table of what is about to be sent for k: status, the fields
+// that are set by now, and size octets of the body from off. It does so where the
+// decision depends on nothing but what an Answer names.
+func (x *exchange) publish(k *kept, status int, off, size int64) {
+	d, t := x.stands, x.e.Standing
+	if d == nil || t == nil || d.TTL() <= 0 || x.e.KeyPart != nil || x.e.Terms.Version != nil || !k.Part.IsZero() ||
+		!bodyAllowed(status) && status != http.StatusNotModified || !x.ordinary() {
+		return
+	}
+	fields, ok := x.shape()
+	if !ok {
+		return
+	}
+	a := &standing.Answer{
+		Host: x.r.Host, Target: x.r.RequestURI, Fields: fields,
+		Key: slices.Clone(store.Key(x.key)), ID: k.entry.ID, Rev: k.entry.Rev, Off: off, Size: size,
+		Status: status, Why: d.Why,
+		From: x.steady, Age: d.Age, TTL: d.TTL(), Moment: x.moment,
+	}
+	if t.Stands(a, x.steady) { // and could not be replayed: the body is not in memory
+		return
+	}
+	if a.Head, ok = x.serialise(status); ok {
+		t.Publish(a)
+	}
+}
+
+// ordinary tells whether the request is one that an Answer can be about: see
+// standing.Request.
+func (x *exchange) ordinary() bool {
+	r := x.r
+	if r.ProtoMajor != 1 || r.ProtoMinor != 1 || r.TLS != nil || r.ContentLength != 0 || !strings.HasPrefix(r.RequestURI, "/") || r.Host == "" {
+		return false
+	}
+	for name, lines := range r.Header {
+		if len(lines) > 0 && x.e.Standing.Kind([]byte(name)) == standing.Deciding && !(name == "Connection" && len(lines) == 1 && strings.EqualFold(lines[0], "keep-alive")) {
+			return false
+		}
+	}
+	return true
+}
+
+// shape lists the fields that the decision depended on: those that make the
+// request conditional or partial, and those by which any of the candidates was
+// chosen, or was not.
+func (x *exchange) shape() (fields []standing.Want, ok bool) {
+	names := []string{"If-Modified-Since", "If-None-Match", "Range"}
+	for _, s := range x.candidates {
+		for i := range s.Selecting {
+			names = append(names, s.Selecting[i].Name)
+		}
+	}
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		lines := x.r.Header[name]
+		want := standing.Want{Name: strings.ToLower(name), Absent: len(lines) == 0}
+		if name == "Host" || len(lines) > 1 {
+			return nil, false // net/http has taken it out, or nobody knows in which order they came
+		}
+		if len(lines) == 1 {
+			want.Value = lines[0]
+		}
+		fields = append(fields, want)
+	}
+	return fields, true
+}
+
+// Fields that are filled in when an Answer is replayed, and those that net/http
+// leaves out of a 304.
+var (
+	filledIn = map[string]bool{"Age": true, "Cache-Status": true}
+	unsent   = map[string]bool{"Content-Length": true, "Content-Type": true, "Transfer-Encoding": true}
+)
+
+// serialise writes the head as net/http does, and cuts it at Age and at the ttl of
+// Cache-Status. It reports false where that cannot be done: where net/http would
+// add to the fields, or Cache-Status says more than that this is a hit.
+func (x *exchange) serialise(status int) (head [3]string, ok bool) {
+	h := x.w.Header()
+	lead := x.e.Name + "; hit; ttl="
+	if len(h["Date"]) != 1 || len(h["Age"]) != 1 || len(h["Cache-Status"]) != 1 || h["Cache-Status"][0] != lead+strconv.FormatInt(x.event.TTL, 10) ||
+		len(h["Content-Type"]) > 1 || len(h["Connection"]) > 0 || len(h["Trailer"]) > 0 {
+		return head, false
+	}
+	var b strings.Builder
+	out := make(http.Header, len(h))
+	for name, lines := range h {
+		if !filledIn[name] && (status != http.StatusNotModified || !unsent[name]) {
+			out[name] = lines
+		}
+	}
+	if err := out.Write(&b); err != nil {
+		return head, false
+	}
+	text := http.StatusText(status)
+	if text == "" {
+		text = "status code " + strconv.Itoa(status)
+	}
+	head[0] = "HTTP/1.1 " + strconv.Itoa(status) + " " + text + "\r\n"
+	part := &head[0]
+	for line := range strings.Lines(b.String()) {
+		name, _, _ := strings.Cut(line, ":")
+		if part == &head[0] && name > "Age" {
+			*part += "Age: "
+			part = &head[1]
+			*part = "\r\n"
+		}
+		if part == &head[1] && name > "Cache-Status" {
+			*part += "Cache-Status: " + lead
+			part = &head[2]
+			*part = "\r\n"
+		}
+		*part += line
+	}
+	return head, part == &head[2]
+}
+
+// changing is a store that tells the Table of what changes in it.
+type changing struct {
+	store.Store
+	standing *standing.Table
+}
+
+func (c changing) Create(ctx context.Context, key store.Key, head store.Head, size int64) (store.Writer, error) {
+	w, err := c.Store.Create(ctx, key, head, size)
+	if err != nil {
+		return nil, err
+	}
+	return &changingWriter{w, slices.Clone(key), c.standing}, nil
+}
+
+func (c changing) Amend(ctx context.Context, key store.Key, id store.ID, head store.Head) error {
+	defer c.standing.Changed(key)
+	return c.Store.Amend(ctx, key, id, head)
+}
+
+func (c changing) Remove(ctx context.Context, key store.Key, id store.ID) error {
+	defer c.standing.Changed(key)
+	return c.Store.Remove(ctx, key, id)
+}
+
+func (c changing) Forget(ctx context.Context, key store.Key) error {
+	defer c.standing.Changed(key)
+	return c.Store.Forget(ctx, key)
+}
+
+type changingWriter struct {
+	store.Writer
+	key      store.Key
+	standing *standing.Table
+}
+
+func (w *changingWriter) Commit(ctx context.Context, replaces ...store.ID) (store.Entry, error) {
+	defer w.standing.Changed(w.key)
+	return w.Writer.Commit(ctx, replaces...)
+}

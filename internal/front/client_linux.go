@@ -1,0 +1,85 @@
+package front
+
+import (
+	"iter"
+	"net/netip"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// A client is a connection. Its loop has it, but while it is lent.
+type client struct {
+	fd   int // has another number after each loan
+	loop *loop
+	addr string // host:port of the other end
+	lent atomic.Bool
+
+	events  uint32    // that the loop waits for
+	active  time.Time // when something last happened
+	begun   time.Time // when the head that held begins with began to come; zero: none did
+	held    []byte    // octets that came and are not answered yet, or nil
+	sending *sending
+	leaving bool // the last answer was given
+	gone    bool
+}
+
+// close lets go of the connection. Whoever has it calls this, once.
+func (c *client) close() {
+	c.loop.s.clients.at(c.fd).Store(nil)
+	_ = syscall.Close(c.fd) // all that could be lost is what the client did not take
+	c.leave()
+}
+
+// leave gives the place back, once the descriptor is closed.
+func (c *client) leave() {
+	c.gone, c.held = true, nil
+	c.loop.load.Add(-1)
+	<-c.loop.s.places
+}
+
+// clients are all connections by descriptor, in pages that come as they are
+// needed.
+type clients [1 << 10]atomic.Pointer[[pageClients]atomic.Pointer[client]]
+
+const pageClients = 1 << 10
+
+// at is the place of a descriptor, which must be less than all places there are.
+func (t *clients) at(fd int) *atomic.Pointer[client] {
+	page := &t[fd/pageClients]
+	if page.Load() == nil {
+		page.CompareAndSwap(nil, new([pageClients]atomic.Pointer[client]))
+	}
+	return &page.Load()[fd%pageClients]
+}
+
+// find returns the client of a descriptor that was given to at, or nil.
+func (t *clients) find(fd int) *client { return t[fd/pageClients].Load()[fd%pageClients].Load() }
+
+// all yields the clients that are there.
+func (t *clients) all() iter.Seq[*client] {
+	return func(yield func(*client) bool) {
+		for i := range t {
+			page := t[i].Load()
+			if page == nil {
+				continue
+			}
+			for j := range page {
+				if c := page[j].Load(); c != nil && !yield(c) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// peerName writes the address of the other end.
+func peerName(sa syscall.Sockaddr) string {
+	switch sa := sa.(type) {
+	case *syscall.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)).String()
+	case *syscall.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port)).String()
+	}
+	return ""
+}

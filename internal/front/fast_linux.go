@@ -1,0 +1,213 @@
+package front
+
+import (
+	"context"
+	"net"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/larderhq/larder/store"
+)
+
+// fast is what a Server needs to answer by loops.
+type fast struct {
+	loops   []*loop
+	clients clients
+	prompt  store.Prompt
+	addr    net.Addr
+	loans   chan *conn    // what net/http is to answer
+	places  chan struct{} // one for each client
+	looping sync.WaitGroup
+	lent    atomic.Int32 // clients that net/http has
+
+	mu        sync.Mutex // guards listening
+	listening *os.File   // nil: nowhere, or no longer
+
+	closing  chan struct{} // closed when no client is accepted any more
+	draining atomic.Bool   // no client has another request after the next
+	stopped  atomic.Bool   // nor that
+	ended    chan struct{} // closed when net/http takes nothing any more
+	ending   sync.Once
+}
+
+func (f *fast) init(conns int) {
+	f.loans, f.places = make(chan *conn, conns), make(chan struct{}, conns)
+	f.closing, f.ended = make(chan struct{}), make(chan struct{})
+}
+
+func (s *Server) isDraining() bool { return s.draining.Load() }
+
+// serveFast is Serve by loops.
+func (s *Server) serveFast(l *net.TCPListener) error {
+	defer l.Close()
+	f, err := s.listen(l)
+	if err != nil || f == nil {
+		return err
+	}
+	defer f.Close()
+	go func() { _ = s.http.Serve(lender{s}) }() // until Drain
+	return s.accept(f)
+}
+
+// listen starts the loops. Nil: the Server was drained already.
+func (s *Server) listen(l *net.TCPListener) (*os.File, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining.Load() {
+		return nil, nil
+	}
+	for range runtime.NumCPU() {
+		l, err := newLoop(s)
+		if err != nil {
+			return nil, err
+		}
+		s.loops = append(s.loops, l)
+	}
+	f, err := l.File()
+	if err != nil {
+		return nil, err
+	}
+	s.prompt, _ = s.opt.Store.(store.Prompt)
+	if s.prompt == nil {
+		s.prompt = store.Unprepared{}
+	}
+	s.addr, s.listening = l.Addr(), f
+	for _, l := range s.loops {
+		s.looping.Go(l.run)
+	}
+	go s.tick()
+	return f, nil
+}
+
+// prepare sets what net sets of its connections: small answers go at once, and a
+// client that is gone without a word is noticed. The listener cannot be told:
+// clients may have come before it was ours.
+func prepare(fd int) error {
+	for _, o := range [...][3]int{
+		{syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1},
+		{syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, 1},
+		{syscall.IPPROTO_TCP, syscall.TCP_KEEPIDLE, 15},
+		{syscall.IPPROTO_TCP, syscall.TCP_KEEPINTVL, 15},
+		{syscall.IPPROTO_TCP, syscall.TCP_KEEPCNT, 9},
+	} {
+		if err := syscall.SetsockoptInt(fd, o[0], o[1], o[2]); err != nil {
+			return os.NewSyscallError("setsockopt", err)
+		}
+	}
+	return nil
+}
+
+// accept gives clients to the loops until closing. Where the system has nothing
+// left for another one, it tries again, a little later each time.
+func (s *Server) accept(f *os.File) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	const longest = time.Second
+	for pause := time.Duration(0); ; {
+		select {
+		case s.places <- struct{}{}:
+		case <-s.closing:
+			return nil
+		}
+		var fd int
+		var from syscall.Sockaddr
+		var err error
+		closed := raw.Read(func(l uintptr) bool {
+			fd, from, err = syscall.Accept4(int(l), syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
+			return err != syscall.EAGAIN
+		})
+		if closed == nil && err == nil {
+			pause = 0
+			s.welcome(fd, from)
+			continue
+		}
+		<-s.places
+		if closed != nil {
+			return nil
+		}
+		if err == syscall.ECONNABORTED || err == syscall.EINTR {
+			continue
+		}
+		pause = min(max(2*pause, 5*time.Millisecond), longest)
+		s.opt.Log.Warn("no connection can be accepted for a moment", "error", err, "pause", pause)
+		select {
+		case <-time.After(pause):
+		case <-s.closing:
+			return nil
+		}
+	}
+}
+
+// welcome gives a connection to the loop that has the fewest.
+func (s *Server) welcome(fd int, from syscall.Sockaddr) {
+	least := s.loops[0]
+	for _, l := range s.loops[1:] {
+		if l.load.Load() < least.load.Load() {
+			least = l
+		}
+	}
+	c := &client{fd: fd, loop: least, addr: peerName(from), events: toRead}
+	c.active, _ = s.opt.Clock()
+	if fd >= len(s.clients)*pageClients || prepare(fd) != nil {
+		_ = syscall.Close(fd)
+		<-s.places
+		return
+	}
+	least.load.Add(1)
+	c.lent.Store(true) // until the loop is told of it
+	s.clients.at(fd).Store(c)
+	if least.watch(c, toRead) != nil {
+		c.close()
+		return
+	}
+	c.lent.Store(false)
+}
+
+// drainFast lets every client have the answer it waits for, until ctx ends.
+func (s *Server) drainFast(ctx context.Context) {
+	s.mu.Lock()
+	s.draining.Store(true)
+	f := s.listening
+	s.mu.Unlock()
+	if f == nil {
+		return
+	}
+	close(s.closing)
+	_ = f.Close() // which ends accept
+	done := make(chan struct{})
+	go func() {
+		s.looping.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		s.stopped.Store(true)
+	}
+}
+
+// endFast returns when the loops have ended, once net/http has let go of all
+// connections, or patience is over.
+func (s *Server) endFast(patience <-chan time.Time) {
+	done := make(chan struct{})
+	go func() {
+		s.looping.Wait()
+		close(done)
+	}()
+	for {
+		select {
+		case c := <-s.loans:
+			c.loan.client.close()
+		case <-done:
+			return
+		case <-patience:
+			return
+		}
+	}
+}

@@ -1,0 +1,24 @@
+//go:build !linux
+
+package front
+
+import (
+	"context"
+	"net"
+	"time"
+)
+
+// fast is nothing: all is answered by net/http.
+type fast struct{}
+
+// A loan is what there is none of.
+type loan struct{}
+
+func (*loan) wait(*conn) error     { panic("front: nothing is lent on this system") }
+func (*loan) giveBack(*conn) error { panic("front: nothing is lent on this system") }
+
+func (s *Server) serveFast(l *net.TCPListener) error { return s.serveHTTP(l) }
+func (s *Server) isDraining() bool                   { return false }
+func (s *Server) drainFast(context.Context)          {}
+func (s *Server) endFast(<-chan time.Time)           {}
+func (s *fast) init(int)                             {}

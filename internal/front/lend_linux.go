@@ -1,0 +1,215 @@
+package front
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// A loan is a connection that net/http has for one request. It reads what came of
+// that already, and then the rest, and not an octet of the next one: while the
+// request is answered it sees only whether the client is still there.
+type loan struct {
+	*os.File // the connection, as Go's own poller knows it
+	client   *client
+
+	next plain // the request after that
+
+	mu    sync.Mutex
+	past  bool          // the read deadline is over
+	abort chan struct{} // closed when that comes to be; nil: nobody waits for it
+}
+
+// lend gives c to net/http, with what has come so far.
+func (s *Server) lend(c *client, in []byte) {
+	c.lent.Store(true)
+	if syscall.EpollCtl(c.loop.ep, syscall.EPOLL_CTL_DEL, c.fd, nil) != nil {
+		c.loop.drop(c)
+		return
+	}
+	s.clients.at(c.fd).Store(nil)
+	s.lent.Add(1)
+	window := windows.Get().(*[]byte)
+	*window = append((*window)[:0], in...)
+	s.loans <- &conn{ // there is room for as many as there are clients
+		limits: &s.opt.Limits, tell: s.opt.Refused, window: window, release: c.repay, loan: &loan{client: c},
+		scan: scanner{maxHead: s.opt.Limits.Head + 2*windowed, single: true},
+	}
+}
+
+// repay gives the place of a connection back that net/http has closed.
+func (c *client) repay() {
+	c.loop.s.lent.Add(-1)
+	c.leave()
+}
+
+// lender is the listener from which net/http has its connections.
+type lender struct{ s *Server }
+
+func (l lender) Accept() (net.Conn, error) {
+	for {
+		select {
+		case c := <-l.s.loans:
+			c.loan.File = os.NewFile(uintptr(c.loan.client.fd), "connection")
+			c.Conn = c.loan
+			c.sift(0, pass)
+			return c, nil
+		case <-l.s.ended:
+			return nil, net.ErrClosed
+		}
+	}
+}
+
+func (l lender) Close() error {
+	l.s.ending.Do(func() { close(l.s.ended) })
+	return nil
+}
+
+func (l lender) Addr() net.Addr { return l.s.addr }
+
+// LocalAddr implements net.Conn.
+func (l *loan) LocalAddr() net.Addr { return l.client.loop.s.addr }
+
+// RemoteAddr implements net.Conn.
+func (l *loan) RemoteAddr() net.Addr { return peer(l.client.addr) }
+
+// peer is the address of the other end as a net.Addr.
+type peer string
+
+func (peer) Network() string  { return "tcp" }
+func (p peer) String() string { return string(p) }
+
+// CloseWrite tells the client that nothing follows.
+func (l *loan) CloseWrite() error {
+	return syscall.Shutdown(l.client.fd, syscall.SHUT_WR)
+}
+
+// SetReadDeadline implements net.Conn. net/http ends a Read by a deadline that is
+// over.
+func (l *loan) SetReadDeadline(t time.Time) error {
+	l.mu.Lock()
+	if l.past = !t.IsZero() && !t.After(time.Now()); l.past && l.abort != nil {
+		close(l.abort)
+		l.abort = nil
+	}
+	l.mu.Unlock()
+	return l.File.SetReadDeadline(t)
+}
+
+// wait returns what a Read has to say that would read the next request: that the
+// client is gone, or that net/http has given up waiting. Once that is idle it is
+// given the next request too, unless that comes late or is one for the loop.
+func (l *loan) wait(c *conn) error {
+	if c.idle.Load() {
+		return l.extend(c)
+	}
+	if c.window == nil {
+		if err := l.peek(); err != nil {
+			return err
+		}
+	}
+	// The next request is there, and waits until this one is answered.
+	l.mu.Lock()
+	if l.past {
+		l.mu.Unlock()
+		return os.ErrDeadlineExceeded
+	}
+	if l.abort == nil {
+		l.abort = make(chan struct{})
+	}
+	abort := l.abort
+	l.mu.Unlock()
+	<-abort
+	return os.ErrDeadlineExceeded
+}
+
+// encore is how long net/http may keep a connection that it has nothing to do on.
+const encore = time.Second
+
+// extend lets net/http have the next request. io.EOF: it is not to have that.
+func (l *loan) extend(c *conn) error {
+	s := l.client.loop.s
+	if c.window == nil && !s.draining.Load() {
+		if err := l.File.SetReadDeadline(time.Now().Add(encore)); err != nil {
+			return err
+		}
+		window := windows.Get().(*[]byte)
+		n, err := l.File.Read((*window)[:cap(*window)])
+		if n <= 0 {
+			windows.Put(window)
+			if !errors.Is(err, os.ErrDeadlineExceeded) {
+				c.idle.Store(false) // the client is gone
+			}
+			return io.EOF
+		}
+		*window = (*window)[:n]
+		c.window = window
+		if err := l.File.SetReadDeadline(time.Time{}); err != nil {
+			return err
+		}
+	}
+	if s.draining.Load() {
+		return io.EOF
+	}
+	_, is := l.next.read(s.opt.Standing, *c.window)
+	if now, _ := s.opt.Clock(); is == entire && s.opt.Standing.Find(&l.next.Request, now) != nil {
+		return io.EOF
+	}
+	c.idle.Store(false)
+	c.scan.state = start
+	c.sift(0, pass)
+	return nil
+}
+
+// peek waits until something can be read, and leaves it there.
+func (l *loan) peek() error {
+	raw, err := l.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var n int
+	err = raw.Read(func(fd uintptr) bool {
+		var b [1]byte
+		var e error
+		n, _, e = syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		return !errors.Is(e, syscall.EAGAIN)
+	})
+	if err == nil && n <= 0 {
+		err = io.EOF
+	}
+	return err
+}
+
+// giveBack returns the connection to its loop, with what has come of the next
+// request.
+func (l *loan) giveBack(c *conn) error {
+	k := l.client
+	k.loop.s.lent.Add(-1)
+	// There is no other way to take a descriptor from Go's poller.
+	fd, _, e := syscall.Syscall(syscall.SYS_FCNTL, uintptr(k.fd), syscall.F_DUPFD_CLOEXEC, 0)
+	err := l.File.Close()
+	if e != 0 {
+		k.leave()
+		return errors.Join(os.NewSyscallError("fcntl", e), err)
+	}
+	k.fd = int(fd)
+	k.active, _ = k.loop.s.opt.Clock()
+	k.events = toRead
+	if c.window != nil {
+		k.held = append([]byte(nil), *c.window...)
+		k.events |= toWrite // which it is: so the loop looks at once
+		windows.Put(c.window)
+		c.window = nil
+	}
+	k.loop.s.clients.at(k.fd).Store(k)
+	if err := k.loop.watch(k, k.events); err != nil {
+		k.close()
+		return err
+	}
+	k.lent.Store(false) // until then the loop does not heed what it is told
+	return nil
+}

@@ -1,0 +1,437 @@
+package front
+
+import (
+	"errors"
+	"io"
+	"os"
+	"runtime"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/larderhq/larder/internal/observe"
+	"github.com/larderhq/larder/internal/standing"
+	"github.com/larderhq/larder/store"
+)
+
+const (
+	readLen   = 16 << 10 // octets that are read at once
+	flushLen  = 8 << 10  // octets of answers after which they are sent
+	copyLen   = 8 << 10  // the longest body that is copied to its head
+	turnLen   = 256 << 10
+	sweepTime = 250 * time.Millisecond
+
+	// What the loop waits for.
+	toRead  = syscall.EPOLLIN | syscall.EPOLLRDHUP
+	toWrite = syscall.EPOLLOUT
+)
+
+// A loop answers what stands on the connections it has, and lends the others to
+// net/http for one request at a time. One goroutine runs it, and never waits but
+// for its epoll.
+type loop struct {
+	s       *Server
+	ep      int
+	poller  *os.File // ep, as Go's own poller knows it: who waits there leaves the processor to others
+	waiting syscall.RawConn
+	poll    func(uintptr) bool
+	came    int          // events that poll found
+	load    atomic.Int32 // clients, lent ones included
+	now     time.Time    // steady, and wall: when the events came
+	wall    time.Time
+	swept   time.Time
+	request plain
+	in      []byte
+	out     []byte // answers to one client, until they are sent
+	event   observe.Event
+	events  [128]syscall.EpollEvent
+}
+
+func newLoop(s *Server) (*loop, error) {
+	ep, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	if err := syscall.SetNonblock(ep, true); err != nil { // or the poller will not have it
+		return nil, os.NewSyscallError("fcntl", errors.Join(err, syscall.Close(ep)))
+	}
+	l := &loop{s: s, ep: ep, poller: os.NewFile(uintptr(ep), "epoll"), in: make([]byte, readLen), out: make([]byte, 0, flushLen+copyLen+maxPlain)}
+	if l.waiting, err = l.poller.SyscallConn(); err != nil {
+		return nil, errors.Join(err, l.poller.Close())
+	}
+	l.poll = func(uintptr) bool {
+		l.came = pollNow(l.ep, l.events[:])
+		return l.came > 0
+	}
+	return l, nil
+}
+
+// watch has the loop told of c from now on, which nobody else may use then.
+func (l *loop) watch(c *client, events uint32) error {
+	return syscall.EpollCtl(l.ep, syscall.EPOLL_CTL_ADD, c.fd, &syscall.EpollEvent{Events: events, Fd: int32(c.fd)})
+}
+
+// await changes what c waits for.
+func (l *loop) await(c *client, events uint32) {
+	if c.events != events {
+		c.events = events
+		// It fails only if c is not there, or memory is short.
+		if syscall.EpollCtl(l.ep, syscall.EPOLL_CTL_MOD, c.fd, &syscall.EpollEvent{Events: events, Fd: int32(c.fd)}) != nil {
+			l.drop(c)
+		}
+	}
+}
+
+// run answers until the server is stopped.
+func (l *loop) run() {
+	defer l.poller.Close()
+	for {
+		l.came = 0
+		if l.waiting.Read(l.poll) != nil { // tick wants the loop to look around
+			_ = l.poller.SetReadDeadline(time.Time{}) // as it did before
+		}
+		l.now, l.wall = l.s.opt.Clock()
+		for i := range l.came {
+			e := &l.events[i]
+			if c := l.s.clients.find(int(e.Fd)); c != nil && c.loop == l && !c.lent.Load() {
+				l.serve(c, e.Events)
+			}
+		}
+		if l.now.Sub(l.swept) >= sweepTime {
+			l.swept = l.now
+			if l.sweep(); l.s.draining.Load() && l.load.Load() == 0 {
+				return
+			}
+		}
+		if l.s.lent.Load() > 0 {
+			runtime.Gosched() // others are at work for clients, too
+		}
+	}
+}
+
+// tick has the loop look around now and then, until the server has ended.
+func (s *Server) tick() {
+	every := time.NewTicker(sweepTime)
+	defer every.Stop()
+	for {
+		select {
+		case <-every.C:
+		case <-s.ended:
+			return
+		}
+		for _, l := range s.loops {
+			_ = l.poller.SetReadDeadline(time.Unix(1, 0)) // fails once the loop has ended
+		}
+	}
+}
+
+// serve does what can be done for c without waiting.
+func (l *loop) serve(c *client, events uint32) {
+	c.active = l.now
+	switch {
+	case c.sending != nil:
+		if l.send(c, c.sending) {
+			l.resume(c)
+		}
+	case c.held != nil && events&(toRead|syscall.EPOLLERR|syscall.EPOLLHUP) == 0:
+		l.resume(c) // it came back with more than it was lent for
+	default:
+		l.receive(c)
+	}
+}
+
+// resume answers what came before there was room for the answers.
+func (l *loop) resume(c *client) {
+	in := c.held
+	c.held = nil
+	if l.await(c, toRead); len(in) > 0 && !c.gone {
+		l.process(c, in)
+	}
+}
+
+func (l *loop) receive(c *client) {
+	if len(c.held) >= readLen {
+		l.resume(c)
+		return
+	}
+	if l.await(c, toRead); c.gone {
+		return
+	}
+	held := copy(l.in, c.held)
+	n, err := readNow(c.fd, l.in[held:])
+	switch {
+	case err == syscall.EAGAIN || err == syscall.EINTR:
+		return
+	case err != nil || n == 0:
+		l.drop(c)
+		return
+	case c.leaving:
+		return // whatever it is, it comes too late
+	}
+	c.held = nil
+	l.process(c, l.in[:held+n])
+}
+
+// process answers the requests that in begins with, and keeps the rest.
+func (l *loop) process(c *client, in []byte) {
+	l.out = l.out[:0]
+	for len(in) > 0 {
+		n, is := l.request.read(l.s.opt.Standing, in)
+		if is == begun {
+			break
+		}
+		if is == other || !l.answer(c, &l.request) {
+			if l.flush(c) {
+				l.s.lend(c, in)
+			} else {
+				l.keep(c, in)
+			}
+			return
+		}
+		if in = in[n:]; c.leaving { // and nobody hears what follows
+			in = nil
+		}
+		if (len(l.out) >= flushLen || c.sending != nil) && !l.flush(c) {
+			l.keep(c, in)
+			return
+		}
+	}
+	if l.flush(c) && c.leaving {
+		l.bid(c)
+	} else {
+		l.keep(c, in)
+	}
+}
+
+// keep holds on to octets that are not answered yet.
+func (l *loop) keep(c *client, in []byte) {
+	if len(in) == 0 || c.gone {
+		return
+	}
+	if c.sending == nil && c.begun.IsZero() {
+		c.begun = l.now
+	}
+	c.held = append([]byte(nil), in...)
+}
+
+// answer appends what stands for r to out, or has it sent. It reports false, and
+// does nothing, if nothing stands, or its body is not at hand.
+func (l *loop) answer(c *client, r *plain) bool {
+	a := l.s.opt.Standing.Find(&r.Request, l.now)
+	if a == nil {
+		return false
+	}
+	size := a.Size
+	if r.head {
+		size = 0
+	}
+	before, closes := len(l.out), r.close || l.s.draining.Load()
+	l.out = a.AppendHead(l.out, l.now)
+	if closes {
+		l.out = append(l.out, "Connection: close\r\n"...)
+	}
+	l.out = append(l.out, "\r\n"...)
+	if size > copyLen {
+		body, ok := l.s.prompt.OpenNow(a.Key, a.ID, a.Rev, a.Off, size)
+		if !ok {
+			l.out = l.out[:before]
+			return false
+		}
+		c.sending = &sending{body: body, answer: a, left: size, size: size}
+	} else {
+		var ok bool
+		if l.out, ok = l.s.prompt.AppendNow(l.out, a.Key, a.ID, a.Rev, a.Off, size); !ok {
+			l.out = l.out[:before]
+			return false
+		}
+		l.observe(c, a, r.head, size, nil)
+	}
+	c.begun = time.Time{}
+	c.leaving = closes
+	return true
+}
+
+// observe tells of an answer.
+func (l *loop) observe(c *client, a *standing.Answer, head bool, sent int64, fault error) {
+	if l.s.opt.Sink == nil {
+		return
+	}
+	method := "GET"
+	if head {
+		method = "HEAD"
+	}
+	l.event = observe.Event{
+		Start: l.wall, Client: c.addr, Method: method, Host: a.Host, Target: a.Target, Proto: "HTTP/1.1",
+		Status: a.Status, Sent: sent, Hit: true, TTL: a.Left(l.now), HasTTL: true, Why: a.Why, Fault: fault,
+	}
+	l.s.opt.Sink.Observe(&l.event)
+}
+
+// flush sends out, and what c is being sent after it. It reports true if all of it
+// went; otherwise the rest is kept, or c is gone.
+func (l *loop) flush(c *client) bool {
+	if c.sending == nil {
+		if len(l.out) == 0 {
+			return true
+		}
+		n, err := writeNow(c.fd, l.out)
+		if n == len(l.out) {
+			l.out = l.out[:0]
+			return true
+		}
+		if err != nil && err != syscall.EAGAIN && err != syscall.EINTR {
+			l.drop(c)
+			return false
+		}
+		c.sending = &sending{first: append([]byte(nil), l.out[max(n, 0):]...), since: l.now}
+		l.out = l.out[:0]
+		l.await(c, toWrite)
+		return false
+	}
+	s := c.sending
+	s.first, s.since, s.began = l.out, l.now, l.now
+	done := l.send(c, s)
+	if !done && len(s.first) > 0 && !c.gone {
+		s.first = append([]byte(nil), s.first...) // out is used again
+	}
+	l.out = l.out[:0]
+	return done
+}
+
+// A sending is what a client has not taken yet.
+type sending struct {
+	first  []byte // comes before the body
+	body   store.Pinned
+	left   int64 // octets of the body
+	answer *standing.Answer
+	size   int64
+	began  time.Time
+
+	// since is when the pace was last measured, and taken how much the client
+	// has taken from then on.
+	since time.Time
+	taken int64
+}
+
+// send sends as much of s as c takes, in its turn. It reports true once that is
+// all of it; otherwise c is watched, or gone.
+func (l *loop) send(c *client, s *sending) bool {
+	for turn := int64(turnLen); turn > 0; {
+		n, err := s.write(c.fd, turn)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err == syscall.EAGAIN {
+			break
+		}
+		if err != nil {
+			l.drop(c)
+			return false
+		}
+		turn -= n
+		s.taken += n
+		if len(s.first) == 0 && s.left == 0 {
+			l.finish(c, nil)
+			if c.leaving {
+				l.bid(c)
+				return false
+			}
+			return true
+		}
+	}
+	l.await(c, toWrite)
+	return false
+}
+
+// finish ends what c is being sent.
+func (l *loop) finish(c *client, fault error) {
+	s := c.sending
+	if c.sending = nil; s == nil || s.body == nil {
+		return
+	}
+	s.body.Close()
+	l.observe(c, s.answer, false, s.size-s.left, fault)
+}
+
+// write sends the next octets, about most of the body at once.
+func (s *sending) write(fd int, most int64) (int64, error) {
+	if s.left == 0 {
+		n, err := writeNow(fd, s.first)
+		s.first = s.first[max(n, 0):]
+		return int64(n), err
+	}
+	if f, off, n := s.body.File(); f != nil {
+		if len(s.first) > 0 {
+			n, err := sendMore(fd, s.first)
+			s.first = s.first[max(n, 0):]
+			return int64(n), err
+		}
+		m, err := sendFile(fd, f, off, min(n, s.left, most))
+		s.advance(m)
+		return m, err
+	}
+	piece, err := s.body.Next()
+	if err != nil {
+		return 0, err
+	}
+	n, err := writeTwo(fd, s.first, piece[:min(int64(len(piece)), s.left, most)])
+	if n <= len(s.first) {
+		s.first = s.first[max(n, 0):]
+	} else {
+		s.advance(int64(n - len(s.first)))
+		s.first = nil
+	}
+	return int64(n), err
+}
+
+func (s *sending) advance(n int64) {
+	if n > 0 {
+		s.body.Advance(int(n))
+		s.left -= n
+	}
+}
+
+// bid ends a connection after its last answer. Until the client has closed it too,
+// or has had a moment for that, what it sends is read: or the answer could be lost
+// (RFC 9112 §9.6).
+func (l *loop) bid(c *client) {
+	c.leaving, c.held, c.begun = true, nil, l.now
+	if syscall.Shutdown(c.fd, syscall.SHUT_WR) != nil {
+		l.drop(c)
+		return
+	}
+	l.await(c, toRead)
+}
+
+// drop closes a connection at once.
+func (l *loop) drop(c *client) {
+	if c.gone {
+		return
+	}
+	l.finish(c, io.ErrUnexpectedEOF)
+	c.close()
+}
+
+// sweep ends the connections that have taken too long.
+func (l *loop) sweep() {
+	lim := &l.s.opt.Limits
+	stopped, draining := l.s.stopped.Load(), l.s.draining.Load()
+	for c := range l.s.clients.all() {
+		if c.loop != l || c.lent.Load() {
+			continue
+		}
+		quiet := l.now.Sub(c.active)
+		switch s := c.sending; {
+		case stopped,
+			s == nil && c.leaving && l.now.Sub(c.begun) > linger,
+			s == nil && !c.begun.IsZero() && l.now.Sub(c.begun) > lim.HeadTimeout,
+			s == nil && quiet > lim.IdleTimeout,
+			s == nil && c.begun.IsZero() && draining && quiet > sweepTime:
+			l.drop(c)
+		case s != nil && l.now.Sub(s.since) > lim.StallTimeout && s.taken < minPace:
+			l.drop(c)
+		case s != nil && l.now.Sub(s.since) > lim.StallTimeout:
+			s.since, s.taken = l.now, 0
+		}
+	}
+}

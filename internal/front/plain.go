@@ -1,0 +1,144 @@
+package front
+
+import (
+	"bytes"
+
+	"github.com/larderhq/larder/internal/standing"
+)
+
+// maxPlain is the longest head that is looked at for a standing answer, in
+// octets. What is longer goes the other way.
+const maxPlain = 8 << 10
+
+// A plain request is one that a standing answer may be for.
+type plain struct {
+	standing.Request
+	head  bool // HEAD
+	close bool // the client wants no other answer on this connection
+}
+
+// A shape is what the octets at the start of a connection are.
+type shape uint8
+
+const (
+	other  shape = iota // nothing that is understood here: net/http and its guard have to look
+	begun               // so far a plain request, without its end
+	entire              // a plain request
+)
+
+// read tells what in begins with, which is not empty, and how long a plain
+// request is. It takes a part of what RFC 9112 allows, and nothing that RFC 9112
+// does not allow; it mends nothing. in must not change as long as p is used.
+func (p *plain) read(t *standing.Table, in []byte) (n int, is shape) {
+	p.Reset()
+	p.close = false
+	rest, is := p.requestLine(in)
+	if is != entire {
+		return 0, is
+	}
+	for {
+		end := bytes.IndexByte(rest, '\n')
+		switch {
+		case end < 0 && len(in) <= maxPlain:
+			return 0, begun
+		case end < 1 || rest[end-1] != '\r':
+			return 0, other
+		case end == 1:
+			if p.Host == nil {
+				return 0, other
+			}
+			return len(in) - len(rest) + 2, entire
+		}
+		if !p.field(t, rest[:end-1]) {
+			return 0, other
+		}
+		rest = rest[end+1:]
+	}
+}
+
+// requestLine reads GET or HEAD of a path in HTTP/1.1, and returns what follows.
+func (p *plain) requestLine(in []byte) (rest []byte, is shape) {
+	const get, head, version = "GET ", "HEAD ", " HTTP/1.1\r\n"
+	switch {
+	case bytes.HasPrefix(in, []byte(get)):
+		p.head, rest = false, in[len(get):]
+	case bytes.HasPrefix(in, []byte(head)):
+		p.head, rest = true, in[len(head):]
+	case len(in) < len(head) && (get[:min(len(in), len(get))] == string(in) || head[:len(in)] == string(in)):
+		return nil, begun
+	default:
+		return nil, other
+	}
+	n := 0
+	for n < len(rest) && targetOctets[rest[n]] {
+		n++
+	}
+	after := rest[n:]
+	switch {
+	case len(rest) == 0:
+		return nil, begun
+	case rest[0] != '/' || len(in) > maxPlain && n == len(rest):
+		return nil, other
+	case len(after) < len(version) && version[:len(after)] == string(after):
+		return nil, begun
+	case !bytes.HasPrefix(after, []byte(version)):
+		return nil, other
+	}
+	p.Target = rest[:n]
+	return after[len(version):], entire
+}
+
+// field reads a line without its end.
+func (p *plain) field(t *standing.Table, line []byte) bool {
+	colon := 0
+	for colon < len(line) && nameOctets[line[colon]] {
+		colon++
+	}
+	if colon == 0 || colon == len(line) || line[colon] != ':' {
+		return false
+	}
+	name, value := line[:colon], line[colon+1:]
+	for len(value) > 0 && (value[0] == ' ' || value[0] == '\t') {
+		value = value[1:]
+	}
+	for len(value) > 0 && (value[len(value)-1] == ' ' || value[len(value)-1] == '\t') {
+		value = value[:len(value)-1]
+	}
+	for _, c := range value {
+		if !valueOctets[c] {
+			return false
+		}
+	}
+	if is(name, "host") {
+		if p.Host != nil || len(value) == 0 {
+			return false
+		}
+		p.Host = value
+		return true
+	}
+	if t.Add(&p.Request, name, value) != standing.Deciding {
+		return true
+	}
+	if !is(name, "connection") || p.close {
+		return false
+	}
+	p.close = is(value, "close")
+	return p.close || is(value, "keep-alive")
+}
+
+// What may stand in a target (RFC 3986, and no fragment), in a name and in a value
+// (RFC 9110 §5).
+var (
+	targetOctets = octets(func(c byte) bool { return c > ' ' && c < 0x7f && c != '#' && c != '\\' })
+	nameOctets   = octets(func(c byte) bool {
+		return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z' || c != 0 && bytes.IndexByte([]byte("!#$%&'*+-.^_`|~"), c) >= 0
+	})
+	valueOctets = octets(func(c byte) bool { return c >= ' ' && c != 0x7f || c == '\t' })
+)
+
+func octets(in func(c byte) bool) (set [256]bool) {
+	for c := range set {
+		set[c] = in(byte(c))
+	}
+	return set
+}

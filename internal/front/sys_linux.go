@@ -1,0 +1,75 @@
+package front
+
+import (
+	"os"
+	"syscall"
+	"unsafe"
+)
+
+// The calls below never wait, for their descriptors do not: so the scheduler need
+// not be told of them, which costs as much as a lookup.
+
+// pollNow is epoll_wait without waiting. It fails only if interrupted.
+func pollNow(ep int, events []syscall.EpollEvent) int {
+	n, _, e := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(ep), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
+	if e != 0 {
+		return 0
+	}
+	return int(n)
+}
+
+// readNow reads into b, which is not empty.
+func readNow(fd int, b []byte) (int, error) {
+	n, _, e := syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
+	return result(n, e)
+}
+
+// writeNow writes b, which is not empty.
+func writeNow(fd int, b []byte) (int, error) {
+	n, _, e := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
+	return result(n, e)
+}
+
+// writeTwo writes a and then b, of which b is not empty. It may take as long as
+// copying takes, which others should not have to wait for.
+func writeTwo(fd int, a, b []byte) (int, error) {
+	if len(a) == 0 {
+		n, err := syscall.Write(fd, b)
+		return max(n, 0), err
+	}
+	iov := [2]syscall.Iovec{{Base: &a[0]}, {Base: &b[0]}}
+	iov[0].SetLen(len(a))
+	iov[1].SetLen(len(b))
+	n, _, e := syscall.Syscall(syscall.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&iov[0])), 2)
+	return result(n, e)
+}
+
+// sendMore writes b, after which more comes at once.
+func sendMore(fd int, b []byte) (int, error) {
+	n, _, e := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), syscall.MSG_MORE|syscall.MSG_NOSIGNAL, 0, 0)
+	return result(n, e)
+}
+
+// sendFile sends n octets of f from off.
+func sendFile(fd int, f *os.File, off, n int64) (sent int64, err error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	cerr := raw.Control(func(from uintptr) {
+		var m int
+		m, err = syscall.Sendfile(fd, int(from), &off, int(n))
+		sent = int64(max(m, 0))
+	})
+	if cerr != nil {
+		return 0, cerr
+	}
+	return sent, err
+}
+
+func result(n uintptr, e syscall.Errno) (int, error) {
+	if e != 0 {
+		return 0, e
+	}
+	return int(n), nil
+}

@@ -1,0 +1,137 @@
+// Package standing keeps decisions that hold for a while: to this very request,
+// until this instant, and as long as nothing changes under its key, the answer is
+// these octets. The engine publishes them when it has served a plain hit; the
+// front replays them, and decides nothing.
+package standing
+
+import (
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/larderhq/larder/store"
+)
+
+// An Answer is a standing decision. It must not change once it is published.
+type Answer struct {
+	// Host and Target are those of the request, as they came.
+	Host, Target string
+
+	// Fields are what else the request must have, or must lack, for the Answer to
+	// be the one: every Condition, and all that chooses between the variants that
+	// are stored. Names are in lower case, each once.
+	Fields []Want
+
+	// Key, ID and Rev name what is served, and Off and Size which octets of its
+	// body follow the head; to HEAD none do.
+	Key       store.Key
+	ID        store.ID
+	Rev       uint32
+	Off, Size int64
+
+	Status int
+	Why    string // of the decision, for the log
+
+	// Age and TTL are what they were at From; the Answer holds as long as TTL is
+	// more than nothing. From is on the steady clock.
+	From     time.Time
+	Age, TTL time.Duration
+
+	// Head is the status line and the fields, cut where the seconds of Age and
+	// those of ttl in Cache-Status belong. It ends before the empty line.
+	Head [3]string
+
+	// Moment is when the store was looked at: see Table.Moment.
+	Moment Moment
+
+	conditions int    // how many of Fields are to be there
+	hash       uint64 // of Host and Target
+}
+
+// A Want is a field that a request must have once with this value, without the
+// blanks around it, or must not have.
+type Want struct {
+	Name, Value string
+	Absent      bool
+}
+
+// A Moment is what was known of a key at some time: it passes when something
+// changes there.
+type Moment struct {
+	cell *atomic.Uint32
+	was  uint32
+}
+
+// Lasts tells whether nothing has changed since.
+func (m Moment) Lasts() bool { return m.cell != nil && m.cell.Load() == m.was }
+
+// holds tells whether a still is the answer at now.
+func (a *Answer) holds(now time.Time) bool {
+	return a.Moment.Lasts() && now.Sub(a.From) < a.TTL
+}
+
+// Left is the freshness at now in seconds, as it goes into Cache-Status.
+func (a *Answer) Left(now time.Time) int64 { return int64((a.TTL - now.Sub(a.From)) / time.Second) }
+
+// AppendHead writes the head as it is at now, without the empty line at its end.
+func (a *Answer) AppendHead(dst []byte, now time.Time) []byte {
+	dst = append(dst, a.Head[0]...)
+	dst = strconv.AppendInt(dst, int64((a.Age+now.Sub(a.From))/time.Second), 10)
+	dst = append(dst, a.Head[1]...)
+	dst = strconv.AppendInt(dst, a.Left(now), 10)
+	return append(dst, a.Head[2]...)
+}
+
+// weight is about how many octets a takes.
+func (a *Answer) weight() int64 {
+	n := 320 + len(a.Host) + len(a.Target) + len(a.Key) + len(a.Head[0]) + len(a.Head[1]) + len(a.Head[2])
+	for _, f := range a.Fields {
+		n += 40 + len(f.Name) + len(f.Value)
+	}
+	return int64(n)
+}
+
+// answers tells whether a is about r, which has that hash.
+func (a *Answer) answers(r *Request) bool {
+	if a.hash != r.hash || a.conditions != r.conditions || a.Target != string(r.Target) || a.Host != string(r.Host) {
+		return false
+	}
+	for i := range a.Fields {
+		if !a.Fields[i].met(r.Fields) {
+			return false
+		}
+	}
+	return true
+}
+
+func (w *Want) met(fields []Field) bool {
+	there := false
+	for i := range fields {
+		if !is(fields[i].Name, w.Name) {
+			continue
+		}
+		if w.Absent || there || string(fields[i].Value) != w.Value {
+			return false
+		}
+		there = true
+	}
+	return there != w.Absent
+}
+
+// is compares without regard to case; name is in lower case, and has token
+// characters alone.
+func is(b []byte, name string) bool {
+	if len(b) != len(name) {
+		return false
+	}
+	for i := range b {
+		c := b[i]
+		if 'A' <= c && c <= 'Z' {
+			c |= 0x20
+		}
+		if c != name[i] {
+			return false
+		}
+	}
+	return true
+}
