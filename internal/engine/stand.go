@@ -30,6 +30,9 @@ func (x *exchange) publish(k *kept, status int, off, size int64) {
 		Status: status, Why: d.Why,
 		From: x.steady, Age: d.Age, TTL: d.TTL(), Moment: x.moment,
 	}
+	if len(x.r.Header["Range"]) > 0 { // which HEAD does not heed (RFC 9110 §14.2)
+		a.Method = x.r.Method
+	}
 	if t.Stands(a, x.steady) { // and could not be replayed: the body is not in memory
 		return
 	}
@@ -46,7 +49,8 @@ func (x *exchange) ordinary() bool {
 		return false
 	}
 	for name, lines := range r.Header {
-		if len(lines) > 0 && x.e.Standing.Kind([]byte(name)) == standing.Deciding && !(name == "Connection" && len(lines) == 1 && strings.EqualFold(lines[0], "keep-alive")) {
+		persistence := name == "Connection" && len(lines) == 1 && (strings.EqualFold(lines[0], "keep-alive") || strings.EqualFold(lines[0], "close"))
+		if len(lines) > 0 && !persistence && x.e.Standing.Kind([]byte(name)) == standing.Deciding {
 			return false
 		}
 	}

@@ -21,8 +21,8 @@ const (
 	minPace  = 16 << 10 // octets a client has to take in one StallTimeout
 	windowed = 4 << 10  // octets of a window at first
 
-	// How long a refused client may take to read our answer, and how many
-	// octets it may send meanwhile.
+	// How long a client may take to read our last answer, and how many octets it
+	// may send meanwhile.
 	linger       = 250 * time.Millisecond
 	lingerOctets = 64 << 10
 )
@@ -37,11 +37,13 @@ type conn struct {
 
 	closing sync.Once
 	closed  error
+	ended   atomic.Bool // the client hears or says nothing any more
 
 	scan     scanner
 	refused  atomic.Bool
 	hijacked atomic.Bool // a tunnel from now on
 	idle     atomic.Bool // net/http has answered, and waits for another request
+	over     atomic.Bool // so is the loan
 	loan     *loan       // how it is lent; nil: it is not
 	peeked   bool        // an octet after the last request was handed out
 
@@ -192,6 +194,9 @@ func (c *conn) receive(p []byte) (int, error) {
 	if c.readArmed && errors.Is(err, os.ErrDeadlineExceeded) {
 		c.stalled = err
 	}
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		c.ended.Store(true)
+	}
 	return n, err
 }
 
@@ -217,30 +222,50 @@ func (c *conn) Write(p []byte) (n int, err error) {
 		}
 		m, err := c.Conn.Write(p[n:])
 		n += m
-		if err == nil || m < minPace || !errors.Is(err, os.ErrDeadlineExceeded) {
+		if err == nil {
+			return n, nil
+		}
+		if m < minPace || !errors.Is(err, os.ErrDeadlineExceeded) {
+			c.ended.Store(true)
 			return n, err
 		}
 		c.writeArmed = time.Time{}
 	}
 }
 
-// Close closes the connection, once. A client that was refused gets a moment
-// to read why: closing with octets unread would reset the connection, and the
-// answer might be lost (RFC 9112 §9.6).
+// CloseWrite tells the client that nothing follows. net/http calls it before it
+// closes on a client that may still be sending (RFC 9112 §9.6).
+func (c *conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// Close closes the connection, or gives it back, once.
 func (c *conn) Close() error {
 	c.closing.Do(func() {
-		if c.idle.Load() && c.scan.state == between && !c.refused.Load() {
+		switch {
+		case c.over.Load():
 			c.closed = c.loan.giveBack(c)
-			return
+		case c.ended.Load() || c.hijacked.Load() || c.CloseWrite() != nil:
+			c.closed = c.Conn.Close()
+			c.release()
+		default:
+			go c.bid()
 		}
-		if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && c.refused.Load() && half.CloseWrite() == nil &&
-			c.Conn.SetReadDeadline(time.Now().Add(linger)) == nil {
-			_, _ = io.CopyN(io.Discard, c.Conn, lingerOctets)
-		}
-		c.closed = c.Conn.Close()
-		c.release()
 	})
 	return c.closed
+}
+
+// bid gives the client a moment to read our last answer: closing with octets
+// unread would reset the connection, and the answer might be lost (RFC 9112 §9.6).
+func (c *conn) bid() {
+	defer c.release()
+	defer c.Conn.Close()
+	if c.Conn.SetReadDeadline(time.Now().Add(linger)) == nil {
+		_, _ = io.CopyN(io.Discard, c.Conn, lingerOctets)
+	}
 }
 
 // A listener hands out no more connections than there are places.

@@ -17,7 +17,16 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// both runs the tests without loops, and then with them.
+type both struct{ *testing.M }
+
+func (m both) Run() int {
+	code := m.M.Run()
+	byLoops = true
+	return max(code, m.M.Run())
+}
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(both{m}) }
 
 // crlf makes of line ends those of HTTP.
 func crlf(s string) string { return strings.ReplaceAll(s, "\n", "\r\n") }

@@ -180,6 +180,7 @@ func (s *Server) drainFast(ctx context.Context) {
 	}
 	close(s.closing)
 	_ = f.Close() // which ends accept
+	s.wake()
 	done := make(chan struct{})
 	go func() {
 		s.looping.Wait()
@@ -189,6 +190,7 @@ func (s *Server) drainFast(ctx context.Context) {
 	case <-done:
 	case <-ctx.Done():
 		s.stopped.Store(true)
+		s.wake()
 	}
 }
 

@@ -24,7 +24,7 @@ func TestStalledReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 1 << 20
 		failed := make(chan error, 1)
-		w := serve(func(rw http.ResponseWriter, _ *http.Request) {
+		w := piped(func(rw http.ResponseWriter, _ *http.Request) {
 			_, err := io.Copy(rw, strings.NewReader(strings.Repeat("a", size)))
 			failed <- err
 		}, Limits{}, nil)
@@ -66,7 +66,7 @@ func TestStalledReader(t *testing.T) {
 func TestStalledBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		read := make(chan error, 1)
-		w := serve(func(_ http.ResponseWriter, r *http.Request) {
+		w := piped(func(_ http.ResponseWriter, r *http.Request) {
 			_, err := io.ReadAll(r.Body)
 			read <- err
 			time.Sleep(time.Hour)
@@ -111,7 +111,7 @@ func TestStalledBody(t *testing.T) {
 // is waited for once.
 func TestStalledBodyIsWaitedForOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := serve(func(rw http.ResponseWriter, r *http.Request) {
+		w := piped(func(rw http.ResponseWriter, r *http.Request) {
 			for range 3 {
 				if _, err := io.ReadAll(r.Body); !errors.Is(err, os.ErrDeadlineExceeded) {
 					t.Errorf("the body ends with %v", err)
@@ -146,7 +146,7 @@ func TestSilentClients(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := serve(func(http.ResponseWriter, *http.Request) {}, Limits{}, nil)
+				w := piped(func(http.ResponseWriter, *http.Request) {}, Limits{}, nil)
 				defer w.end(t)
 				c := w.dial()
 				defer c.Close()
@@ -164,7 +164,7 @@ func TestSilentClients(t *testing.T) {
 // No more connections are open than there are places; who comes later waits.
 func TestPlaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := serve(func(http.ResponseWriter, *http.Request) {}, Limits{Conns: 2}, nil)
+		w := piped(func(http.ResponseWriter, *http.Request) {}, Limits{Conns: 2}, nil)
 		defer w.end(t)
 		first, second := w.dial(), w.dial()
 		var third atomic.Pointer[net.Conn]
@@ -190,7 +190,7 @@ func TestPlaces(t *testing.T) {
 func TestDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begun := make(chan struct{})
-		w := serve(func(rw http.ResponseWriter, _ *http.Request) {
+		w := piped(func(rw http.ResponseWriter, _ *http.Request) {
 			close(begun)
 			time.Sleep(5 * time.Second)
 			fmt.Fprint(rw, "done")
@@ -221,7 +221,7 @@ func TestDrainCutsOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begun := make(chan struct{})
 		ended := false
-		w := serve(func(_ http.ResponseWriter, r *http.Request) {
+		w := piped(func(_ http.ResponseWriter, r *http.Request) {
 			close(begun)
 			<-r.Context().Done()
 			time.Sleep(time.Second)

@@ -44,7 +44,9 @@ func (s *Server) lend(c *client, in []byte) {
 // repay gives the place of a connection back that net/http has closed.
 func (c *client) repay() {
 	c.loop.s.lent.Add(-1)
-	c.leave()
+	if c.leave(); c.loop.s.draining.Load() {
+		c.loop.s.wake() // this may have been the last
+	}
 }
 
 // lender is the listener from which net/http has its connections.
@@ -141,9 +143,10 @@ func (l *loan) extend(c *conn) error {
 		n, err := l.File.Read((*window)[:cap(*window)])
 		if n <= 0 {
 			windows.Put(window)
-			if !errors.Is(err, os.ErrDeadlineExceeded) {
-				c.idle.Store(false) // the client is gone
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				return c.end()
 			}
+			c.ended.Store(true)
 			return io.EOF
 		}
 		*window = (*window)[:n]
@@ -153,16 +156,22 @@ func (l *loan) extend(c *conn) error {
 		}
 	}
 	if s.draining.Load() {
-		return io.EOF
+		return c.end()
 	}
 	_, is := l.next.read(s.opt.Standing, *c.window)
 	if now, _ := s.opt.Clock(); is == entire && s.opt.Standing.Find(&l.next.Request, now) != nil {
-		return io.EOF
+		return c.end()
 	}
 	c.idle.Store(false)
 	c.scan.state = start
 	c.sift(0, pass)
 	return nil
+}
+
+// end has net/http close the connection, by which it comes back.
+func (c *conn) end() error {
+	c.over.Store(true)
+	return io.EOF
 }
 
 // peek waits until something can be read, and leaves it there.

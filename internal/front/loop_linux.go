@@ -99,9 +99,10 @@ func (l *loop) run() {
 		}
 		if l.now.Sub(l.swept) >= sweepTime {
 			l.swept = l.now
-			if l.sweep(); l.s.draining.Load() && l.load.Load() == 0 {
-				return
-			}
+			l.sweep()
+		}
+		if l.s.draining.Load() && l.load.Load() == 0 {
+			return
 		}
 		if l.s.lent.Load() > 0 {
 			runtime.Gosched() // others are at work for clients, too
@@ -119,9 +120,14 @@ func (s *Server) tick() {
 		case <-s.ended:
 			return
 		}
-		for _, l := range s.loops {
-			_ = l.poller.SetReadDeadline(time.Unix(1, 0)) // fails once the loop has ended
-		}
+		s.wake()
+	}
+}
+
+// wake has the loops look around.
+func (s *Server) wake() {
+	for _, l := range s.loops {
+		_ = l.poller.SetReadDeadline(time.Unix(1, 0)) // fails once the loop has ended
 	}
 }
 
@@ -222,7 +228,7 @@ func (l *loop) answer(c *client, r *plain) bool {
 		return false
 	}
 	size := a.Size
-	if r.head {
+	if r.Head {
 		size = 0
 	}
 	before, closes := len(l.out), r.close || l.s.draining.Load()
@@ -244,7 +250,7 @@ func (l *loop) answer(c *client, r *plain) bool {
 			l.out = l.out[:before]
 			return false
 		}
-		l.observe(c, a, r.head, size, nil)
+		l.observe(c, a, r.Head, size, nil)
 	}
 	c.begun = time.Time{}
 	c.leaving = closes

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/larderhq/larder/internal/standing"
 )
 
 // A pipes is a listener without a network.
@@ -43,24 +45,62 @@ func (p *pipes) dial() net.Conn {
 	return ours
 }
 
+// byLoops says that serve makes worlds with a network, where the system has loops
+// for them. TestMain runs all tests both ways.
+var byLoops bool
+
 // A world is a Server that runs, and where to reach it.
 type world struct {
-	*pipes
+	dial   func() net.Conn // the client's end of a new connection
 	server *Server
 	served chan error
 }
 
 func serve(h http.HandlerFunc, l Limits, refused func(client, why string)) *world {
-	w := &world{pipes: newPipes(), served: make(chan error, 1)}
-	w.server = New(Options{Handler: h, Limits: l, Refused: refused})
-	go func() { w.served <- w.server.Serve(w.pipes) }()
+	if byLoops {
+		return serveOptions(Options{Handler: h, Limits: l, Refused: refused, Standing: standing.New(nil), Clock: twoClocks})
+	}
+	return piped(h, l, refused)
+}
+
+// piped makes a world without a network, whose time may be a bubble's.
+func piped(h http.HandlerFunc, l Limits, refused func(client, why string)) *world {
+	return serveOptions(Options{Handler: h, Limits: l, Refused: refused})
+}
+
+func twoClocks() (steady, wall time.Time) {
+	now := time.Now()
+	return now, now
+}
+
+// serveOptions makes a world with a network if o has what loops need.
+func serveOptions(o Options) *world {
+	w := &world{server: New(o), served: make(chan error, 1)}
+	if o.Standing == nil {
+		pipes := newPipes()
+		w.dial = pipes.dial
+		go func() { w.served <- w.server.Serve(pipes) }()
+		return w
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	w.dial = func() net.Conn {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			panic(err)
+		}
+		return c
+	}
+	go func() { w.served <- w.server.Serve(l) }()
 	return w
 }
 
 // end drains the server, which must have nothing left to do.
 func (w *world) end(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
 	defer cancel()
 	if err := w.server.Drain(ctx); err != nil {
 		t.Errorf("Drain: %v", err)

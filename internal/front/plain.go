@@ -13,7 +13,6 @@ const maxPlain = 8 << 10
 // A plain request is one that a standing answer may be for.
 type plain struct {
 	standing.Request
-	head  bool // HEAD
 	close bool // the client wants no other answer on this connection
 }
 
@@ -27,8 +26,9 @@ const (
 )
 
 // read tells what in begins with, which is not empty, and how long a plain
-// request is. It takes a part of what RFC 9112 allows, and nothing that RFC 9112
-// does not allow; it mends nothing. in must not change as long as p is used.
+// request is. It takes a part of what RFC 9112 allows, and mends nothing; whether
+// target and host are good ones is left to whoever knows them. in must not change
+// as long as p is used.
 func (p *plain) read(t *standing.Table, in []byte) (n int, is shape) {
 	p.Reset()
 	p.close = false
@@ -61,9 +61,9 @@ func (p *plain) requestLine(in []byte) (rest []byte, is shape) {
 	const get, head, version = "GET ", "HEAD ", " HTTP/1.1\r\n"
 	switch {
 	case bytes.HasPrefix(in, []byte(get)):
-		p.head, rest = false, in[len(get):]
+		p.Head, rest = false, in[len(get):]
 	case bytes.HasPrefix(in, []byte(head)):
-		p.head, rest = true, in[len(head):]
+		p.Head, rest = true, in[len(head):]
 	case len(in) < len(head) && (get[:min(len(in), len(get))] == string(in) || head[:len(in)] == string(in)):
 		return nil, begun
 	default:

@@ -17,6 +17,10 @@ type Answer struct {
 	// Host and Target are those of the request, as they came.
 	Host, Target string
 
+	// Method is GET or HEAD if the answer to the other may be another one; empty:
+	// it is the same, but for the body.
+	Method string
+
 	// Fields are what else the request must have, or must lack, for the Answer to
 	// be the one: every Condition, and all that chooses between the variants that
 	// are stored. Names are in lower case, each once.
@@ -93,7 +97,7 @@ func (a *Answer) weight() int64 {
 
 // answers tells whether a is about r, which has that hash.
 func (a *Answer) answers(r *Request) bool {
-	if a.hash != r.hash || a.conditions != r.conditions || a.Target != string(r.Target) || a.Host != string(r.Host) {
+	if a.hash != r.hash || a.conditions != r.conditions || a.Method != "" && (a.Method == "HEAD") != r.Head || a.Target != string(r.Target) || a.Host != string(r.Host) {
 		return false
 	}
 	for i := range a.Fields {

@@ -43,6 +43,7 @@ type Field struct{ Name, Value []byte }
 // A Request is what somebody asks for by GET or HEAD in HTTP/1.1, with no content
 // and no field that is Deciding. The zero Request is empty.
 type Request struct {
+	Head         bool   // HEAD
 	Host, Target []byte // as they came; Target begins with a slash
 	Fields       []Field
 
@@ -229,7 +230,7 @@ func (t *Table) Publish(a *Answer) {
 
 // same tells whether a and b are about the same requests.
 func (a *Answer) same(b *Answer) bool {
-	if a.hash != b.hash || a.Target != b.Target || a.Host != b.Host || a.conditions != b.conditions || len(a.Fields) != len(b.Fields) {
+	if a.hash != b.hash || a.Target != b.Target || a.Host != b.Host || a.Method != b.Method || a.conditions != b.conditions || len(a.Fields) != len(b.Fields) {
 		return false
 	}
 	for i := range a.Fields {
