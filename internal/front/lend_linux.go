@@ -8,6 +8,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/larderhq/larder/internal/standing"
 )
 
 // A loan is a connection that net/http has for one request. It reads what came of
@@ -158,14 +160,29 @@ func (l *loan) extend(c *conn) error {
 	if s.draining.Load() {
 		return c.end()
 	}
-	_, is := l.next.read(s.opt.Standing, *c.window)
-	if now, _ := s.opt.Clock(); is == entire && s.opt.Standing.Find(&l.next.Request, now) != nil {
-		return c.end()
+	if _, is := l.next.read(s.opt.Standing, *c.window); is == entire {
+		now, _ := s.opt.Clock()
+		if a := s.opt.Standing.Find(&l.next.Request, now); a != nil && s.atHand(a) {
+			return c.end()
+		}
 	}
 	c.idle.Store(false)
 	c.scan.state = start
 	c.sift(0, pass)
 	return nil
+}
+
+// atHand tells whether a loop could replay a.
+func (s *Server) atHand(a *standing.Answer) bool {
+	if a.Size > copyLen {
+		body, ok := s.prompt.OpenNow(a.Key, a.ID, a.Rev, a.Off, a.Size)
+		if ok {
+			body.Close()
+		}
+		return ok
+	}
+	_, ok := s.prompt.AppendNow(nil, a.Key, a.ID, a.Rev, a.Off, a.Size)
+	return ok
 }
 
 // end has net/http close the connection, by which it comes back.

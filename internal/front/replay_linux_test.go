@@ -394,7 +394,9 @@ func TestSlowReaders(t *testing.T) {
 			want += answers[n]
 			stream += request("GET /" + n)
 		}
-		reading.Go(func() { readSlowly(t, tw.fast.dial().(*net.TCPConn), strings.Repeat(stream, times), strings.Repeat(want, times)) })
+		reading.Go(func() {
+			readSlowly(t, tw.fast.dial().(*net.TCPConn), strings.Repeat(stream, times), strings.Repeat(want, times))
+		})
 	}
 	reading.Wait()
 	if n := tw.replayed.Load() - before; n != 4*3*times {

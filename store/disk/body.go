@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"os"
 	"slices"
 	"sync"
 
@@ -232,16 +233,15 @@ type reader struct {
 // openBody returns a reader of n octets of r from off; n < 0 means to the end. What
 // comes first is read here, so that damage to it is nobody's but the store's. The
 // room of r is the reader's from now on.
-func (v *volume) openBody(ctx context.Context, r *record, off, n int64) (io.ReadCloser, error) {
+func (v *volume) openBody(ctx context.Context, r *record, off, n int64) (*reader, error) {
 	rd := &reader{record: *r, served: int(r.ref.Hits), done: func() {}}
 	r.start, r.room = nil, nil
-	v.index.Touch(r.hash, r.addr)
-	v.tally.hits.Add(1)
 	if left := max(r.size-off, 0); n < 0 || n > left {
 		n = left
 	}
 	if n == 0 {
 		rd.record.let()
+		v.touch(rd)
 		return rd, nil
 	}
 	if !v.pin(r.addr, r.seq) {
@@ -257,7 +257,14 @@ func (v *volume) openBody(ctx context.Context, r *record, off, n int64) (io.Read
 	if err != nil {
 		return nil, err
 	}
+	v.touch(rd)
 	return rd, nil
+}
+
+// touch counts a use of what rd reads.
+func (v *volume) touch(rd *reader) {
+	v.index.Touch(rd.record.hash, rd.record.addr)
+	v.tally.hits.Add(1)
 }
 
 // openBlock reads a body of one block, all of it. The record is pinned until it
@@ -347,7 +354,7 @@ func (r *reader) Whole(key store.Key) (store.Object, bool) {
 	}, sumOf(head) == rec.headSum
 }
 
-// Next implements flow.Source. The caller holds mu.
+// Next implements flow.Source, under mu, and store.Pinned.
 func (r *reader) Next() ([]byte, error) { return r.next(context.Background()) }
 
 // next is Next for as long as ctx lasts. The caller holds mu, or is the only one
@@ -384,8 +391,12 @@ func (b *body) place(off int64) (addr, seq uint64) {
 	return p.addr, p.seq
 }
 
-// Advance implements flow.Source.
+// Advance implements flow.Source and store.Pinned.
 func (r *reader) Advance(n int) { r.block = r.block[n:] }
+
+// File implements store.Pinned: what is in the file may change there after it was
+// verified.
+func (r *reader) File() (f *os.File, off, n int64) { return nil, 0, 0 }
 
 func (r *reader) Read(p []byte) (int, error) {
 	r.mu.Lock()

@@ -372,7 +372,17 @@ func punch(holes []span, s span) []span {
 // pread reads the file, for as long as ctx and the disk's patience last. What the
 // system has in memory is read at once; for the rest there is a goroutine, which
 // is left behind if the disk hangs.
+//
+// If ctx has ended, only what can be read at once is.
 func (v *volume) pread(ctx context.Context, p []byte, off int64) error {
+	if err := ctx.Err(); err != nil {
+		v.hold()
+		defer v.release()
+		if v.readNow(p, off) < len(p) {
+			return err
+		}
+		return nil
+	}
 	slot, err := v.watch.begin(ctx, v.out)
 	if err != nil {
 		return err

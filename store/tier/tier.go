@@ -86,7 +86,10 @@ func (st *stripe) await() {
 	defer st.mu.Unlock()
 }
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store  = (*Store)(nil)
+	_ store.Prompt = (*Store)(nil)
+)
 
 // New returns a Store over lower, with a memory tier as opts say but for what
 // joins the two: IDs and Leaving. The Store closes both.
@@ -178,14 +181,44 @@ func (s *Store) Open(ctx context.Context, key store.Key, id store.ID, off, n int
 	return r, err
 }
 
-// AppendNow implements store.Prompt: of what is in memory.
+// AppendNow implements store.Prompt.
 func (s *Store) AppendNow(dst []byte, key store.Key, id store.ID, rev uint32, off, n int64) ([]byte, bool) {
-	return s.memory.AppendNow(dst, key, id, rev, off, n)
+	if all, ok := s.memory.AppendNow(dst, key, id, rev, off, n); ok {
+		return all, true
+	}
+	r, ok := s.lowerNow(key, id, rev, off, n)
+	if !ok {
+		return dst, false
+	}
+	defer r.Close()
+	if n == 0 {
+		return dst, true
+	}
+	piece, err := r.Next() // which is all, of what can be had at once
+	if err != nil || int64(len(piece)) != n {
+		return dst, false
+	}
+	return append(dst, piece...), true
 }
 
-// OpenNow implements store.Prompt: of what is in memory.
+// OpenNow implements store.Prompt.
 func (s *Store) OpenNow(key store.Key, id store.ID, rev uint32, off, n int64) (store.Pinned, bool) {
-	return s.memory.OpenNow(key, id, rev, off, n)
+	if r, ok := s.memory.OpenNow(key, id, rev, off, n); ok {
+		return r, true
+	}
+	return s.lowerNow(key, id, rev, off, n)
+}
+
+// lowerNow opens what the disk can give at once.
+func (s *Store) lowerNow(key store.Key, id store.ID, rev uint32, off, n int64) (store.Pinned, bool) {
+	r, ok := s.disk.OpenNow(key, id, rev, off, n)
+	if !ok {
+		return nil, false
+	}
+	if n > 0 {
+		s.served(key, id, r)
+	}
+	return r, true
 }
 
 // Amend implements store.Store. In memory the entry goes on alone: its place
