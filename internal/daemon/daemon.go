@@ -118,7 +118,7 @@ func New(o Options) (*Daemon, error) {
 	o.Limits.Conns = places(o.Limits.Conns, openFiles())
 	d.server = front.New(front.Options{
 		Handler: d.engine, Limits: o.Limits, Refused: d.refused, Log: o.Notes,
-		Standing: c.Standing, Store: d.store, Clock: c.Clock, Sink: c.Sink,
+		Standing: c.Standing, Store: d.store, Clock: c.Clock, Sink: c.Sink, Decide: d.engine.Decide,
 	})
 	return d, nil
 }

@@ -74,6 +74,11 @@ func (x *exchange) end() {
 		x.event.Duration = steady.Sub(x.came)
 		sink.Observe(&x.event)
 	}
+	x.release()
+}
+
+// release gives the exchange back.
+func (x *exchange) release() {
 	e := x.e
 	clear(x.candidates)
 	clear(x.kept)
@@ -86,17 +91,9 @@ func (x *exchange) serve() {
 		x.unserved()
 		return
 	}
-	var err error
-	if x.target, err = canon.Parse(x.r, x.secure()); err != nil {
+	if err := x.read(); err != nil {
 		x.refuse(err)
 		return
-	}
-	x.key = x.target.AppendKey(x.key, x.e.Site)
-	x.req = rules.ReadRequest(x.r.Method, x.e.view(x.r, &x.target))
-	if x.e.KeyPart != nil {
-		if part := x.e.KeyPart(x.r); part != "" {
-			x.req.Extra = x.e.Terms.Conceal(part)
-		}
 	}
 	if x.e.looped(x.r.Header) {
 		x.fault(&fault{status: http.StatusBadGateway, token: "proxy_loop_detected", err: errLoop})
@@ -121,6 +118,21 @@ func (x *exchange) serve() {
 	default:
 		x.cached()
 	}
+}
+
+// read finds out what the request is about.
+func (x *exchange) read() (err error) {
+	if x.target, err = canon.Parse(x.r, x.secure()); err != nil {
+		return err
+	}
+	x.key = x.target.AppendKey(x.key, x.e.Site)
+	x.req = rules.ReadRequest(x.r.Method, x.e.view(x.r, &x.target))
+	if x.e.KeyPart != nil {
+		if part := x.e.KeyPart(x.r); part != "" {
+			x.req.Extra = x.e.Terms.Conceal(part)
+		}
+	}
+	return nil
 }
 
 func (x *exchange) secure() bool { return x.r.TLS != nil }
@@ -262,39 +274,52 @@ func (x *exchange) deliverStored(k *kept, d *rules.Decision) bool {
 	return x.deliverKept(k, k.reply, seconds(d.Age))
 }
 
+// A slice is what a request gets of a stored response.
+type slice struct {
+	status      int
+	notModified bool
+	spans       []span // of the representation; none: all of it
+	off, n      int64  // octets of the stored body, if it is one run of them
+}
+
+// slice decides what the request gets of k. ok is false if there is no such thing.
+func (x *exchange) slice(k *kept) (c slice, ok bool) {
+	c = slice{status: k.Status, n: k.entry.Size}
+	if c.notModified = x.req.Conditional() && rules.NotModified(&x.req, k.Stored); c.notModified {
+		c.status, c.n = http.StatusNotModified, 0
+		return c, true
+	}
+	if c.spans, c.status, ok = x.cut(k); ok && len(c.spans) == 1 {
+		c.off, c.n = c.spans[0].First-k.Part.First, c.spans[0].Last-c.spans[0].First+1
+	}
+	return c, ok
+}
+
 // deliverKept answers from the store with the fields of reply, which it does
 // not change. Age is left out if it is negative: the origin has just confirmed
 // the response. It returns false if the entry has gone, and nothing was sent.
 func (x *exchange) deliverKept(k *kept, reply []replyField, age int64) bool {
-	s := k.Stored
-	notModified := x.req.Conditional() && rules.NotModified(&x.req, s)
-	off, n := int64(0), int64(-1)
-	var spans []span
-	status := s.Status
-	if !notModified {
-		var ok bool
-		if spans, status, ok = x.cut(k); !ok && !s.Part.IsZero() {
-			x.unconditional = true // a validation has moved the date of If-Range
-			return false
-		} else if !ok {
-			x.unsatisfiable(k.entry.Size)
-			return true
-		}
-		if len(spans) == 1 {
-			off, n = spans[0].First-s.Part.First, spans[0].Last-spans[0].First+1
-		}
+	c, ok := x.slice(k)
+	switch {
+	case !ok && !k.Part.IsZero():
+		x.unconditional = true // a validation has moved the date of If-Range
+		return false
+	case !ok:
+		x.unsatisfiable(k.entry.Size)
+		return true
 	}
-	if notModified || x.r.Method == http.MethodHead || len(spans) > 1 {
+	n := c.n
+	if x.r.Method == http.MethodHead || len(c.spans) > 1 {
 		n = 0
 	}
-	body, err := x.e.Store.Open(x.r.Context(), x.key, k.entry.ID, off, n)
+	body, err := x.e.Store.Open(x.r.Context(), x.key, k.entry.ID, c.off, n)
 	if err != nil {
 		return x.lost(err)
 	}
 	defer body.Close()
 	var parts []io.ReadCloser
-	if len(spans) > 1 {
-		parts, err = x.openParts(k, spans)
+	if len(c.spans) > 1 {
+		parts, err = x.openParts(k, c.spans)
 		defer func() {
 			for _, part := range parts {
 				part.Close()
@@ -309,11 +334,24 @@ func (x *exchange) deliverKept(k *kept, reply []replyField, age int64) bool {
 		x.refreshes = false
 		x.refresh()
 	}
-
-	// Known now, as Cache-Status compares it with the origin's.
-	if x.event.Status = status; notModified {
-		x.event.Status = http.StatusNotModified
+	x.dress(k, reply, age, &c)
+	if len(c.spans) > 1 {
+		x.multipart(k, c.spans, parts)
+		return true
 	}
+	if a := x.standing(k, &c); a != nil {
+		x.e.Standing.Publish(a)
+	}
+	x.respond(c.status)
+	if x.r.Method != http.MethodHead && bodyAllowed(c.status) {
+		x.copyKept(k, body, c.off+k.Part.First, c.n)
+	}
+	return true
+}
+
+// dress sets the fields of an answer with what c has of k.
+func (x *exchange) dress(k *kept, reply []replyField, age int64, c *slice) {
+	x.event.Status = c.status // known now, as Cache-Status compares it with the origin's
 	h := x.w.Header()
 	for _, f := range reply {
 		h[f.name] = f.lines
@@ -328,26 +366,12 @@ func (x *exchange) deliverKept(k *kept, reply []replyField, age int64) bool {
 		x.rendered(k, age)
 	}
 	switch {
-	case notModified:
+	case c.notModified:
 		delete(h, "Content-Length")
-		x.publish(k, http.StatusNotModified, 0, 0)
-		x.respond(http.StatusNotModified)
-	case len(spans) > 1:
-		x.multipart(k, spans, parts)
-	case len(spans) == 1:
-		h["Content-Range"] = []string{contentRange(spans[0], x.total(k))}
-		h["Content-Length"] = []string{strconv.FormatInt(n, 10)}
-		x.publish(k, status, off, n)
-		x.respond(status)
-		x.copyKept(k, body, spans[0].First, n)
-	default:
-		x.publish(k, status, 0, k.entry.Size)
-		x.respond(status)
-		if x.r.Method != http.MethodHead && bodyAllowed(status) {
-			x.copyKept(k, body, k.Part.First, k.entry.Size)
-		}
+	case len(c.spans) == 1:
+		h["Content-Range"] = []string{contentRange(c.spans[0], x.total(k))}
+		h["Content-Length"] = []string{strconv.FormatInt(c.n, 10)}
 	}
-	return true
 }
 
 // lost notes that a body could not be opened, and returns false.

@@ -7,38 +7,86 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/larderhq/larder/internal/rules"
 	"github.com/larderhq/larder/internal/standing"
 	"github.com/larderhq/larder/store"
 )
 
-// publish tells the Table of what is about to be sent for k: status, the fields
-// that are set by now, and size octets of the body from off. It does so where the
-// decision depends on nothing but what an Answer names.
-func (x *exchange) publish(k *kept, status int, off, size int64) {
+// Decide returns what stands for r, which must be what a standing.Request is, if
+// that can be said without waiting for a disk or the origin: the context of r
+// should have ended. Nil: it cannot. The Answer is offered to the Table. r is not
+// kept.
+func (e *Engine) Decide(r *http.Request) *standing.Answer {
+	if e.KeyPart != nil || e.Standing == nil {
+		return nil
+	}
+	x := e.exchanges.Get().(*exchange)
+	x.begin(e, fields{}, r)
+	defer x.release()
+	if err := x.read(); err != nil || x.e.looped(r.Header) {
+		return nil
+	}
+	x.lookup()
+	k := x.whole
+	if k == nil || x.event.Fault != nil {
+		return nil
+	}
+	d := x.decide()
+	if d.Action != rules.Serve {
+		return nil
+	}
+	x.note(&d)
+	x.stands = &d
+	c, ok := x.slice(k)
+	if !ok || len(c.spans) > 1 {
+		return nil
+	}
+	x.dress(k, k.reply, seconds(d.Age), &c)
+	a := x.standing(k, &c)
+	if a != nil {
+		e.Standing.Offer(a)
+	}
+	return a
+}
+
+// fields is an http.ResponseWriter that has nothing but fields.
+type fields http.Header
+
+// Header implements http.ResponseWriter.
+func (f fields) Header() http.Header { return http.Header(f) }
+
+func (fields) Write([]byte) (int, error) { panic("engine: an answer that is being decided was sent") }
+
+func (fields) WriteHeader(int) { panic("engine: an answer that is being decided was sent") }
+
+// standing returns what is about to be answered with c of k, whose fields are set
+// by now, as an Answer. Nil: the decision depends on more than an Answer names.
+func (x *exchange) standing(k *kept, c *slice) *standing.Answer {
 	d, t := x.stands, x.e.Standing
 	if d == nil || t == nil || d.TTL() <= 0 || x.e.KeyPart != nil || x.e.Terms.Version != nil || !k.Part.IsZero() ||
-		!bodyAllowed(status) && status != http.StatusNotModified || !x.ordinary() {
-		return
+		!bodyAllowed(c.status) && !c.notModified || !x.ordinary() {
+		return nil
 	}
 	fields, ok := x.shape()
 	if !ok {
-		return
+		return nil
 	}
 	a := &standing.Answer{
 		Host: x.r.Host, Target: x.r.RequestURI, Fields: fields,
-		Key: slices.Clone(store.Key(x.key)), ID: k.entry.ID, Rev: k.entry.Rev, Off: off, Size: size,
-		Status: status, Why: d.Why,
+		Key: slices.Clone(store.Key(x.key)), ID: k.entry.ID, Rev: k.entry.Rev, Off: c.off, Size: c.n,
+		Status: c.status, Why: d.Why,
 		From: x.steady, Age: d.Age, TTL: d.TTL(), Moment: x.moment,
 	}
 	if len(x.r.Header["Range"]) > 0 { // which HEAD does not heed (RFC 9110 §14.2)
 		a.Method = x.r.Method
 	}
-	if t.Stands(a, x.steady) { // and could not be replayed: the body is not in memory
-		return
+	if t.Stands(a, x.steady) { // and could not be replayed: the body is not at hand
+		return nil
 	}
-	if a.Head, ok = x.serialise(status); ok {
-		t.Publish(a)
+	if a.Head, ok = x.serialise(c.status); !ok {
+		return nil
 	}
+	return a
 }
 
 // ordinary tells whether the request is one that an Answer can be about: see

@@ -79,6 +79,12 @@ type Options struct {
 	Clock    func() (steady, wall time.Time)
 	Sink     observe.Sink
 
+	// Decide, where set, says what is answered to a request for which nothing
+	// stands yet, if it can say so at once: the context of the request has ended.
+	// The request is not the callee's to keep. Nil from it: that is for the
+	// Handler.
+	Decide func(*http.Request) *standing.Answer
+
 	// Log gets what is wrong with single connections, at debug level. Nil:
 	// slog.Default.
 	Log *slog.Logger

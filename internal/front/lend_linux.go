@@ -19,7 +19,8 @@ type loan struct {
 	*os.File // the connection, as Go's own poller knows it
 	client   *client
 
-	next plain // the request after that
+	next  plain // the request after that
+	asker *asker
 
 	mu    sync.Mutex
 	past  bool          // the read deadline is over
@@ -38,7 +39,7 @@ func (s *Server) lend(c *client, in []byte) {
 	window := windows.Get().(*[]byte)
 	*window = append((*window)[:0], in...)
 	s.loans <- &conn{ // there is room for as many as there are clients
-		limits: &s.opt.Limits, tell: s.opt.Refused, window: window, release: c.repay, loan: &loan{client: c},
+		limits: &s.opt.Limits, tell: s.opt.Refused, window: window, release: c.repay, loan: &loan{client: c, asker: newAsker(&s.opt)},
 		scan: scanner{maxHead: s.opt.Limits.Head + 2*windowed, single: true},
 	}
 }
@@ -162,7 +163,11 @@ func (l *loan) extend(c *conn) error {
 	}
 	if _, is := l.next.read(s.opt.Standing, *c.window); is == entire {
 		now, _ := s.opt.Clock()
-		if a := s.opt.Standing.Find(&l.next.Request, now); a != nil && s.atHand(a) {
+		a := s.opt.Standing.Find(&l.next.Request, now)
+		if a == nil {
+			a = l.asker.ask(&l.next, l.client.addr)
+		}
+		if a != nil && s.atHand(a) {
 			return c.end()
 		}
 	}

@@ -41,6 +41,7 @@ type loop struct {
 	wall    time.Time
 	swept   time.Time
 	request plain
+	asker   *asker
 	in      []byte
 	out     []byte // answers to one client, until they are sent
 	event   observe.Event
@@ -55,7 +56,7 @@ func newLoop(s *Server) (*loop, error) {
 	if err := syscall.SetNonblock(ep, true); err != nil { // or the poller will not have it
 		return nil, os.NewSyscallError("fcntl", errors.Join(err, syscall.Close(ep)))
 	}
-	l := &loop{s: s, ep: ep, poller: os.NewFile(uintptr(ep), "epoll"), in: make([]byte, readLen), out: make([]byte, 0, flushLen+copyLen+maxPlain)}
+	l := &loop{s: s, ep: ep, asker: newAsker(&s.opt), poller: os.NewFile(uintptr(ep), "epoll"), in: make([]byte, readLen), out: make([]byte, 0, flushLen+copyLen+maxPlain)}
 	if l.waiting, err = l.poller.SyscallConn(); err != nil {
 		return nil, errors.Join(err, l.poller.Close())
 	}
@@ -225,7 +226,9 @@ func (l *loop) keep(c *client, in []byte) {
 func (l *loop) answer(c *client, r *plain) bool {
 	a := l.s.opt.Standing.Find(&r.Request, l.now)
 	if a == nil {
-		return false
+		if a = l.asker.ask(r, c.addr); a == nil {
+			return false
+		}
 	}
 	size := a.Size
 	if r.Head {

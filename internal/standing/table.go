@@ -67,6 +67,9 @@ type Table struct {
 	mu   sync.Mutex // guards changes of buckets
 	held int64      // octets that the Answers weigh
 	hand int        // the bucket that was emptied last
+
+	full   atomic.Bool // there was no room for what came last
+	offers atomic.Uint32
 }
 
 // A bucket does not change: another one takes its place.
@@ -218,14 +221,24 @@ func (t *Table) Publish(a *Answer) {
 		}
 	}
 	t.set(i, next)
-	for range buckets {
-		if t.held <= budget {
-			return
-		}
+	for n := 0; n < buckets && t.held > budget; n++ {
 		if t.hand = (t.hand + 1) % buckets; t.hand != i {
 			t.set(t.hand, nil)
 		}
 	}
+	t.full.Store(t.held > budget-budget/16)
+}
+
+// rare is how many Offers there are for one that is taken in, once the Table is
+// full: what is asked for often gets in all the same, and the others cost little.
+const rare = 16
+
+// Offer is Publish if there is room, and now and then if there is none.
+func (t *Table) Offer(a *Answer) {
+	if t.full.Load() && t.offers.Add(1)%rare != 0 {
+		return
+	}
+	t.Publish(a)
 }
 
 // same tells whether a and b are about the same requests.

@@ -142,6 +142,9 @@ func (s *Store) lookup(ctx context.Context, key store.Key, into []store.Entry) (
 	upper := len(into)
 	// A disk that fails has nothing: what memory has is as good as ever.
 	into, err = s.disk.Lookup(ctx, key, into)
+	if err != nil && ctx.Err() != nil {
+		return into[:old], err // nobody knows what the disk has
+	}
 	if upper > old && len(into) > upper {
 		into = merge(into, old)
 	} else if err != nil && len(into) == old {

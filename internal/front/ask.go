@@ -1,0 +1,53 @@
+package front
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/larderhq/larder/internal/standing"
+)
+
+// An asker asks what stands for plain requests. It is one goroutine's.
+type asker struct {
+	decide func(*http.Request) *standing.Answer
+	r      *http.Request // used again for each
+	lines  []string      // those of its fields
+}
+
+// overdue is the context of those who cannot wait: it has ended.
+var overdue = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
+func newAsker(o *Options) *asker {
+	r := &http.Request{Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}, Body: http.NoBody}
+	return &asker{decide: o.Decide, r: r.WithContext(overdue)}
+}
+
+// ask has it decided what p, from the client at addr, is answered with. Nil: not
+// here.
+func (k *asker) ask(p *plain, addr string) *standing.Answer {
+	if k.decide == nil {
+		return nil
+	}
+	r := k.r
+	r.Method, r.Host, r.RequestURI, r.RemoteAddr = http.MethodGet, string(p.Host), string(p.Target), addr
+	if p.Head {
+		r.Method = http.MethodHead
+	}
+	clear(r.Header)
+	k.lines = k.lines[:0]
+	for _, f := range p.Fields {
+		name := http.CanonicalHeaderKey(string(f.Name))
+		if lines, ok := r.Header[name]; ok {
+			r.Header[name] = append(lines[:len(lines):len(lines)], string(f.Value))
+			continue
+		}
+		k.lines = append(k.lines, string(f.Value))
+		n := len(k.lines)
+		r.Header[name] = k.lines[n-1 : n : n]
+	}
+	return k.decide(r)
+}
