@@ -1,6 +1,7 @@
 package front
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"io"
@@ -26,21 +27,14 @@ import (
 type twin struct {
 	fast, slow *world
 	store      *memory.Store
-	replayed   tally // what loops have answered
-	asked      atomic.Int64
+	replayed   tally        // what loops have answered
 	ahead      atomic.Int64 // nanoseconds that the cache's clocks are ahead
 }
 
 // A tally is an observe.Sink that counts.
-type tally struct {
-	atomic.Int64
-	sent atomic.Int64
-}
+type tally struct{ atomic.Int64 }
 
-func (n *tally) Observe(e *observe.Event) {
-	n.sent.Add(e.Sent)
-	n.Add(1)
-}
+func (n *tally) Observe(*observe.Event) { n.Add(1) }
 
 func newTwin(t *testing.T, limits Limits, origin http.HandlerFunc) *twin {
 	tw := &twin{store: memory.New(memory.Options{Budget: 64 << 20})}
@@ -49,12 +43,8 @@ func newTwin(t *testing.T, limits Limits, origin http.HandlerFunc) *twin {
 		now := base.Add(time.Duration(tw.ahead.Load()))
 		return now, now
 	}
-	counted := func(w http.ResponseWriter, r *http.Request) {
-		tw.asked.Add(1)
-		origin(w, r)
-	}
 	c := engine.Config{
-		Store: tw.store, Forward: local.RoundTripper(http.HandlerFunc(counted)), Clock: clock, Standing: engine.Standing(nil),
+		Store: tw.store, Forward: local.RoundTripper(origin), Clock: clock, Standing: engine.Standing(nil),
 	}
 	e := engine.New(c)
 	tw.slow = serveOptions(Options{Handler: e, Limits: limits})
@@ -275,12 +265,13 @@ func TestInvalidationEndsReplays(t *testing.T) {
 // A stored response that is preferred to the one that loops give ends that, though
 // both stay stored.
 func TestBetterVariantEndsReplays(t *testing.T) {
-	var tw *twin
-	tw = newTwin(t, Limits{}, func(w http.ResponseWriter, _ *http.Request) {
+	var asked atomic.Int64
+	tw := newTwin(t, Limits{}, func(w http.ResponseWriter, _ *http.Request) {
+		n := asked.Add(1)
 		h := w.Header()
 		h.Set("Cache-Control", "max-age=60")
-		h.Set("Vary", []string{"X-Foo", "X-Bar"}[tw.asked.Load()-1])
-		fmt.Fprintf(w, "answer %d", tw.asked.Load())
+		h.Set("Vary", []string{"X-Foo", "X-Bar"}[n-1])
+		fmt.Fprintf(w, "answer %d", n)
 	})
 	if got := tw.warm(t, "GET /", "X-Foo: 1"); !strings.HasSuffix(got, "answer 1") {
 		t.Fatal(got)
@@ -432,6 +423,50 @@ func readSlowly(t *testing.T, c *net.TCPConn, stream, want string) {
 	}
 	if want != "" {
 		t.Errorf("%d octets are missing", len(want))
+	}
+}
+
+// Whoever is asking while the server drains gets every answer whole, the last of
+// which says that it is the last.
+func TestDrainUnderLoad(t *testing.T) {
+	tw := newTwin(t, Limits{}, variety)
+	tw.warm(t, "GET /1")
+	for range 20 {
+		w := serveOptions(tw.fast.server.opt)
+		var asking sync.WaitGroup
+		var answered atomic.Int64
+		enough := make(chan struct{})
+		for i := range 8 {
+			asking.Go(func() {
+				c := w.dial()
+				defer c.Close()
+				in := bufio.NewReader(c)
+				for n := 0; ; n++ {
+					// Some for a loop, some for net/http.
+					if _, err := io.WriteString(c, request("GET /"+strconv.Itoa(1+(n+i)%2*9), []string{"X: y", "Cache-Control: x"}[n%2])); err != nil {
+						t.Error(err)
+						return
+					}
+					a, err := http.ReadResponse(in, nil)
+					if err != nil {
+						t.Errorf("request %d: %v", n, err)
+						return
+					}
+					if _, err := io.Copy(io.Discard, a.Body); err != nil {
+						t.Errorf("request %d: %v", n, err)
+					}
+					if answered.Add(1) == 500 {
+						close(enough)
+					}
+					if a.Close {
+						return
+					}
+				}
+			})
+		}
+		<-enough
+		w.end(t)
+		asking.Wait()
 	}
 }
 
