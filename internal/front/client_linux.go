@@ -22,6 +22,7 @@ type client struct {
 	sending *sending
 	leaving bool // the last answer was given
 	gone    bool
+	tunnel  bool // a handler has it; the loop does not count it any more
 }
 
 // close lets go of the connection. Whoever has it calls this, once.
@@ -34,7 +35,9 @@ func (c *client) close() {
 // leave gives the place back, once the descriptor is closed.
 func (c *client) leave() {
 	c.gone, c.held = true, nil
-	c.loop.load.Add(-1)
+	if !c.tunnel {
+		c.loop.load.Add(-1)
+	}
 	<-c.loop.s.places
 }
 

@@ -15,6 +15,7 @@ type fast struct{}
 type loan struct{}
 
 func (*loan) wait(*conn) error     { panic("front: nothing is lent on this system") }
+func (*loan) tunnel()              { panic("front: nothing is lent on this system") }
 func (*loan) giveBack(*conn) error { panic("front: nothing is lent on this system") }
 
 func (s *Server) serveFast(l *net.TCPListener) error { return s.serveHTTP(l) }

@@ -1,6 +1,8 @@
 // Package front is the door: it owns the sockets, reads HTTP/1 more strictly
 // than net/http does, and sees to it that no client holds on to anything for
-// ever.
+// ever. Where the system allows it, loops replay what stands (package standing)
+// and net/http gets the rest; elsewhere net/http gets all, which is the reference:
+// the octets are the same.
 package front
 
 import (
@@ -25,7 +27,9 @@ import (
 type Limits struct {
 	// Conns is how many connections may be open at once; more wait in the
 	// kernel's queue. Default 10000: with some 20 KiB each (a goroutine and
-	// net/http's buffers) that is 200 MiB at the very worst.
+	// net/http's buffers) that is 200 MiB at the very worst. One that a loop has
+	// takes a few hundred octets, and up to 32 KiB while its client does not take
+	// what it asked for.
 	Conns int
 
 	// Head is the longest request head in octets. Default 32 KiB, twice the
@@ -135,7 +139,9 @@ func New(o Options) *Server {
 func turned(c net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateHijacked:
-		c.(*conn).hijacked.Store(true)
+		if c := c.(*conn); !c.hijacked.Swap(true) && c.loan != nil {
+			c.loan.tunnel()
+		}
 	case http.StateIdle:
 		c.(*conn).idle.Store(true)
 	}

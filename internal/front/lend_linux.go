@@ -30,6 +30,7 @@ type loan struct {
 // lend gives c to net/http, with what has come so far.
 func (s *Server) lend(c *client, in []byte) {
 	c.lent.Store(true)
+	c.begun = time.Time{} // net/http measures from here
 	if syscall.EpollCtl(c.loop.ep, syscall.EPOLL_CTL_DEL, c.fd, nil) != nil {
 		c.loop.drop(c)
 		return
@@ -42,6 +43,13 @@ func (s *Server) lend(c *client, in []byte) {
 		limits: &s.opt.Limits, tell: s.opt.Refused, window: window, release: c.repay, loan: &loan{client: c, asker: newAsker(&s.opt)},
 		scan: scanner{maxHead: s.opt.Limits.Head + 2*windowed, single: true},
 	}
+}
+
+// tunnel says that a handler has taken the connection over, for as long as it
+// likes: nobody waits for it when the server drains.
+func (l *loan) tunnel() {
+	l.client.tunnel = true
+	l.client.loop.load.Add(-1)
 }
 
 // repay gives the place of a connection back that net/http has closed.

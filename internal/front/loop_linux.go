@@ -253,15 +253,15 @@ func (l *loop) answer(c *client, r *plain) bool {
 			l.out = l.out[:before]
 			return false
 		}
-		l.observe(c, a, r.Head, size, nil)
+		l.observe(c, a, r.Head, size, l.now, nil)
 	}
 	c.begun = time.Time{}
 	c.leaving = closes
 	return true
 }
 
-// observe tells of an answer.
-func (l *loop) observe(c *client, a *standing.Answer, head bool, sent int64, fault error) {
+// observe tells of an answer that was begun then.
+func (l *loop) observe(c *client, a *standing.Answer, head bool, sent int64, begun time.Time, fault error) {
 	if l.s.opt.Sink == nil {
 		return
 	}
@@ -270,7 +270,7 @@ func (l *loop) observe(c *client, a *standing.Answer, head bool, sent int64, fau
 		method = "HEAD"
 	}
 	l.event = observe.Event{
-		Start: l.wall, Client: c.addr, Method: method, Host: a.Host, Target: a.Target, Proto: "HTTP/1.1",
+		Start: l.wall.Add(-l.now.Sub(begun)), Duration: l.now.Sub(begun), Client: c.addr, Method: method, Host: a.Host, Target: a.Target, Proto: "HTTP/1.1",
 		Status: a.Status, Sent: sent, Hit: true, TTL: a.Left(l.now), HasTTL: true, Why: a.Why, Fault: fault,
 	}
 	l.s.opt.Sink.Observe(&l.event)
@@ -359,7 +359,7 @@ func (l *loop) finish(c *client, fault error) {
 		return
 	}
 	s.body.Close()
-	l.observe(c, s.answer, false, s.size-s.left, fault)
+	l.observe(c, s.answer, false, s.size-s.left, s.began, fault)
 }
 
 // write sends the next octets, about most of the body at once.

@@ -517,3 +517,35 @@ func TestPatience(t *testing.T) {
 		}
 	}
 }
+
+// Nobody waits for a tunnel when the server drains.
+func TestDrainWithATunnel(t *testing.T) {
+	tunnelled := make(chan net.Conn, 1)
+	tw := newTwin(t, Limits{}, variety)
+	o := tw.fast.server.opt
+	o.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		c, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+		}
+		tunnelled <- c
+	})
+	w := serveOptions(o)
+	c := w.dial()
+	defer c.Close()
+	if _, err := io.WriteString(c, request("GET /", "Connection: upgrade", "Upgrade: x")); err != nil {
+		t.Fatal(err)
+	}
+	theirs := <-tunnelled
+	begun := time.Now()
+	w.end(t)
+	if d := time.Since(begun); d > 10*time.Second { // of the minute that Drain had
+		t.Errorf("it waited for %v", d)
+	}
+	go func() { _, _ = io.WriteString(theirs, "still there") }()
+	b := make([]byte, 11)
+	if _, err := io.ReadFull(c, b); err != nil || string(b) != "still there" {
+		t.Errorf("the tunnel brought %q, %v", b, err)
+	}
+	theirs.Close()
+}
