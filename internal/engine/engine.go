@@ -134,6 +134,7 @@ type Engine struct {
 	uncacheable marks
 	backoff     marks
 	exchanges   sync.Pool
+	hit         string // how our member of Cache-Status begins on a hit
 	spoken      spoken
 
 	// background holds the fetches, which outlive the clients that caused them.
@@ -155,7 +156,7 @@ func New(c Config) *Engine {
 	if len(c.Terms.Secret) == 0 {
 		c.Terms.Secret = []byte(rand.Text() + rand.Text())
 	}
-	e := &Engine{Config: c}
+	e := &Engine{Config: c, hit: c.Name + "; hit; ttl="}
 	if e.Standing != nil {
 		e.Store = changing{e.Store, e.Standing}
 	}

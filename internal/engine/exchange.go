@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net/http"
@@ -28,6 +29,7 @@ type exchange struct {
 	req          rules.Request
 	event        observe.Event
 	counted      countedWriter
+	scratch      bytes.Buffer
 
 	// entries are what is stored under the key, and candidates those that
 	// could be read; whole and part point at the ones to use, or are nil.
@@ -59,7 +61,7 @@ type exchange struct {
 }
 
 func (x *exchange) begin(e *Engine, w http.ResponseWriter, r *http.Request) {
-	*x = exchange{e: e, w: w, r: r, key: x.key[:0], entries: x.entries[:0], candidates: x.candidates[:0], kept: x.kept[:0]}
+	*x = exchange{e: e, w: w, r: r, key: x.key[:0], entries: x.entries[:0], candidates: x.candidates[:0], kept: x.kept[:0], scratch: x.scratch}
 	x.steady, x.wall = e.Clock()
 	x.came = x.steady
 	x.event = observe.Event{
@@ -82,7 +84,7 @@ func (x *exchange) release() {
 	e := x.e
 	clear(x.candidates)
 	clear(x.kept)
-	*x = exchange{key: x.key, entries: x.entries[:0], candidates: x.candidates[:0], kept: x.kept[:0]}
+	*x = exchange{key: x.key, entries: x.entries[:0], candidates: x.candidates[:0], kept: x.kept[:0], scratch: x.scratch}
 	e.exchanges.Put(x)
 }
 

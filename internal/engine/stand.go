@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"net/http"
 	"slices"
@@ -130,11 +131,11 @@ func (x *exchange) shape() (fields []standing.Want, ok bool) {
 	return fields, true
 }
 
-// Fields that are filled in when an Answer is replayed, and those that net/http
-// leaves out of a 304.
+// Fields that are left out of a serialised head: those that are filled in when it
+// is replayed, and those that net/http leaves out of a 304.
 var (
 	filledIn = map[string]bool{"Age": true, "Cache-Status": true}
-	unsent   = map[string]bool{"Content-Length": true, "Content-Type": true, "Transfer-Encoding": true}
+	unsent   = map[string]bool{"Age": true, "Cache-Status": true, "Content-Length": true, "Content-Type": true, "Transfer-Encoding": true}
 )
 
 // serialise writes the head as net/http does, and cuts it at Age and at the ttl of
@@ -142,42 +143,56 @@ var (
 // add to the fields, or Cache-Status says more than that this is a hit.
 func (x *exchange) serialise(status int) (head [3]string, ok bool) {
 	h := x.w.Header()
-	lead := x.e.Name + "; hit; ttl="
-	if len(h["Date"]) != 1 || len(h["Age"]) != 1 || len(h["Cache-Status"]) != 1 || h["Cache-Status"][0] != lead+strconv.FormatInt(x.event.TTL, 10) ||
+	if len(h["Date"]) != 1 || len(h["Age"]) != 1 || len(h["Cache-Status"]) != 1 || h["Cache-Status"][0] != x.e.hit+strconv.FormatInt(x.event.TTL, 10) ||
 		len(h["Content-Type"]) > 1 || len(h["Connection"]) > 0 || len(h["Trailer"]) > 0 {
 		return head, false
 	}
-	var b strings.Builder
-	out := make(http.Header, len(h))
-	for name, lines := range h {
-		if !filledIn[name] && (status != http.StatusNotModified || !unsent[name]) {
-			out[name] = lines
-		}
+	out := filledIn
+	if status == http.StatusNotModified {
+		out = unsent
 	}
-	if err := out.Write(&b); err != nil {
+	x.scratch.Reset()
+	if err := h.WriteSubset(&x.scratch, out); err != nil {
 		return head, false
 	}
+	lines := x.scratch.Bytes()
+	age, member := behind(lines, "Age"), behind(lines, "Cache-Status")
+
 	text := http.StatusText(status)
 	if text == "" {
 		text = "status code " + strconv.Itoa(status)
 	}
-	head[0] = "HTTP/1.1 " + strconv.Itoa(status) + " " + text + "\r\n"
-	part := &head[0]
-	for line := range strings.Lines(b.String()) {
-		name, _, _ := strings.Cut(line, ":")
-		if part == &head[0] && name > "Age" {
-			*part += "Age: "
-			part = &head[1]
-			*part = "\r\n"
+	var b strings.Builder
+	b.Grow(len(lines) + len(text) + len(x.e.hit) + 64)
+	write := func(parts ...string) int {
+		for _, part := range parts {
+			b.WriteString(part)
 		}
-		if part == &head[1] && name > "Cache-Status" {
-			*part += "Cache-Status: " + lead
-			part = &head[2]
-			*part = "\r\n"
-		}
-		*part += line
+		return b.Len()
 	}
-	return head, part == &head[2]
+	write("HTTP/1.1 ", strconv.Itoa(status), " ", text, "\r\n")
+	b.Write(lines[:age])
+	first := write("Age: ")
+	write("\r\n")
+	b.Write(lines[age:member])
+	second := write("Cache-Status: ", x.e.hit)
+	write("\r\n")
+	b.Write(lines[member:])
+	all := b.String()
+	return [3]string{all[:first], all[first:second], all[second:]}, true
+}
+
+// behind returns the offset of the first of sorted field lines whose name comes
+// after name.
+func behind(lines []byte, name string) int {
+	at := 0
+	for line := range bytes.Lines(lines) {
+		if string(line[:max(bytes.IndexByte(line, ':'), 0)]) > name {
+			break
+		}
+		at += len(line)
+	}
+	return at
 }
 
 // changing is a store that tells the Table of what changes in it.
