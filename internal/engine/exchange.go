@@ -113,10 +113,8 @@ func (x *exchange) serve() {
 		x.pass(rules.Method, "method (RFC 9111 4)")
 	case x.r.ContentLength != 0:
 		x.pass(rules.Bypass, "content in "+method+" (RFC 9110 9.3.1)")
-	case x.req.Ranged() && x.e.Terms.Ranges == rules.RangesPass:
-		x.pass(rules.Bypass, "range-mode: pass")
-	case x.req.Conditional() && x.e.Terms.PassConditionals:
-		x.pass(rules.Bypass, "conditional-mode: pass")
+	case x.passes() != "":
+		x.pass(rules.Bypass, x.passes())
 	default:
 		x.cached()
 	}
@@ -135,6 +133,17 @@ func (x *exchange) read() (err error) {
 		}
 	}
 	return nil
+}
+
+// passes is why the operator keeps a GET or HEAD from the cache; empty: it is not.
+func (x *exchange) passes() string {
+	switch {
+	case x.req.Ranged() && x.e.Terms.Ranges == rules.RangesPass:
+		return "range-mode: pass"
+	case x.req.Conditional() && x.e.Terms.PassConditionals:
+		return "conditional-mode: pass"
+	}
+	return ""
 }
 
 func (x *exchange) secure() bool { return x.r.TLS != nil }

@@ -24,7 +24,7 @@ func (e *Engine) Decide(r *http.Request) *standing.Answer {
 	x := e.exchanges.Get().(*exchange)
 	x.begin(e, fields{}, r)
 	defer x.release()
-	if err := x.read(); err != nil || x.e.looped(r.Header) {
+	if err := x.read(); err != nil || x.e.looped(r.Header) || x.passes() != "" {
 		return nil
 	}
 	x.lookup()
@@ -108,7 +108,9 @@ func (x *exchange) ordinary() bool {
 
 // shape lists the fields that the decision depended on: those that make the
 // request conditional or partial, and those by which any of the candidates was
-// chosen, or was not.
+// chosen, or was not. ok is false if the origin is told another value of one of
+// them than the client has sent (see Engine.view), and for Cookie, whose values are
+// kept nowhere.
 func (x *exchange) shape() (fields []standing.Want, ok bool) {
 	names := []string{"If-Modified-Since", "If-None-Match", "Range"}
 	for _, s := range x.candidates {
@@ -120,8 +122,8 @@ func (x *exchange) shape() (fields []standing.Want, ok bool) {
 	for _, name := range slices.Compact(names) {
 		lines := x.r.Header[name]
 		want := standing.Want{Name: strings.ToLower(name), Absent: len(lines) == 0}
-		if name == "Host" || len(lines) > 1 {
-			return nil, false // net/http has taken it out, or nobody knows in which order they came
+		if name == "Host" || name == "Cookie" || len(lines) > 1 || x.e.Standing.Kind([]byte(name)) == standing.Deciding {
+			return nil, false
 		}
 		if len(lines) == 1 {
 			want.Value = lines[0]

@@ -19,6 +19,7 @@ import (
 	"github.com/larderhq/larder/internal/engine"
 	"github.com/larderhq/larder/internal/local"
 	"github.com/larderhq/larder/internal/observe"
+	"github.com/larderhq/larder/internal/rules"
 	"github.com/larderhq/larder/store/memory"
 )
 
@@ -36,7 +37,7 @@ type tally struct{ atomic.Int64 }
 
 func (n *tally) Observe(*observe.Event) { n.Add(1) }
 
-func newTwin(t *testing.T, limits Limits, origin http.HandlerFunc) *twin {
+func newTwin(t *testing.T, limits Limits, origin http.HandlerFunc, more ...func(*engine.Config)) *twin {
 	tw := &twin{store: memory.New(memory.Options{Budget: 64 << 20})}
 	base := time.Now()
 	clock := func() (steady, wall time.Time) {
@@ -45,6 +46,9 @@ func newTwin(t *testing.T, limits Limits, origin http.HandlerFunc) *twin {
 	}
 	c := engine.Config{
 		Store: tw.store, Forward: local.RoundTripper(origin), Clock: clock, Standing: engine.Standing(nil),
+	}
+	for _, change := range more {
+		change(&c)
 	}
 	e := engine.New(c)
 	tw.slow = serveOptions(Options{Handler: e, Limits: limits})
@@ -236,6 +240,44 @@ func TestLoopsKeepOff(t *testing.T) {
 	before := tw.replayed.Load()
 	if tw.one(t, "GET /1", "Accept-Encoding: gzip", "Cookie: a", "User-Agent: b"); tw.replayed.Load() != before+1 {
 		t.Error("what chooses nothing kept a loop from answering")
+	}
+}
+
+// What the operator keeps from the cache is not answered by loops either, and no
+// client gets what another one's address has chosen.
+func TestLoopsHeedTheOperator(t *testing.T) {
+	tw := newTwin(t, Limits{}, variety, func(c *engine.Config) {
+		c.Terms.Ranges, c.Terms.PassConditionals = rules.RangesPass, true
+	})
+	tw.warm(t, "GET /1")
+	before := tw.replayed.Load()
+	for _, field := range []string{"Range: bytes=0-0", "If-None-Match: \"one\""} {
+		for range 3 {
+			if tw.one(t, "GET /1", field); tw.replayed.Load() != before {
+				t.Fatalf("a loop has answered a request with %s", field)
+			}
+		}
+	}
+	tw = newTwin(t, Limits{}, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=60")
+		w.Header().Set("Vary", "Cookie")
+	})
+	for range 5 {
+		if tw.one(t, "GET /", "Cookie: secret"); tw.replayed.Load() > 0 {
+			t.Fatal("a loop knows a cookie")
+		}
+	}
+	for _, mode := range []engine.ForwardedMode{engine.ForwardStandard, engine.ForwardX} {
+		tw = newTwin(t, Limits{}, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Cache-Control", "max-age=60")
+			w.Header().Set("Vary", "Forwarded, X-Forwarded-For")
+			fmt.Fprint(w, r.Header["Forwarded"], r.Header["X-Forwarded-For"])
+		}, func(c *engine.Config) { c.Forwarded = mode })
+		for range 5 {
+			if tw.one(t, "GET /"); tw.replayed.Load() > 0 {
+				t.Fatal("a loop has answered what depends on the address of the client")
+			}
+		}
 	}
 }
 
