@@ -32,9 +32,10 @@ const (
 	// disk, in octets: what is longer is as well read from there.
 	mostRaised = 4 << 20
 
-	// decoded is what of Memory is left for decoded heads and what else is kept
-	// for those that are used most, in octets; less of a small Memory.
-	decoded = 16 << 20
+	// decoded is what of Memory is left for decoded heads, for the answers that
+	// stand, and what else is kept for those that are used most, in octets; less
+	// of a small Memory.
+	decoded = 32 << 20
 
 	// leastBuffer and mostBuffer bound what may wait to be written to one disk,
 	// in octets. It comes out of Memory, and twice as much for what is on its
@@ -63,7 +64,7 @@ type Disk struct {
 // kept with; nil without a disk. A disk that fails for no fault of the operator's
 // is noted, and done without.
 func openStore(o *Options) (s store.Store, secret []byte, err error) {
-	upper := memory.Options{Budget: o.Memory - min(o.Memory/16, decoded), Now: func() int64 { return time.Now().Unix() }}
+	upper := memory.Options{Budget: o.Memory - min(o.Memory/12, decoded), Now: func() int64 { return time.Now().Unix() }}
 	lower := disk.Options{Segment: mostSegment, Buffer: max(leastBuffer, min(o.Memory/16, mostBuffer)), Notes: func(line string) { o.Notes.Warn(line) }}
 	for _, d := range o.Disks {
 		folder, err := openFolder(d.Dir, vfs.Dir)

@@ -140,6 +140,10 @@ var (
 	unsent   = map[string]bool{"Age": true, "Cache-Status": true, "Content-Length": true, "Content-Type": true, "Transfer-Encoding": true}
 )
 
+// longestStanding is the longest head that stands, in octets: few are so long, and
+// they would take the room of many.
+const longestStanding = 16 << 10
+
 // serialise writes the head as net/http does, and cuts it at Age and at the ttl of
 // Cache-Status. It reports false where that cannot be done: where net/http would
 // add to the fields, or Cache-Status says more than that this is a hit.
@@ -158,6 +162,10 @@ func (x *exchange) serialise(status int) (head [3]string, ok bool) {
 		return head, false
 	}
 	lines := x.scratch.Bytes()
+	if len(lines) > longestStanding {
+		x.scratch = bytes.Buffer{}
+		return head, false
+	}
 	age, member := behind(lines, "Age"), behind(lines, "Cache-Status")
 
 	text := http.StatusText(status)
