@@ -2,6 +2,7 @@ package front
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 
 	"github.com/larderhq/larder/internal/standing"
@@ -10,6 +11,7 @@ import (
 // An asker asks what stands for plain requests. It is one goroutine's.
 type asker struct {
 	decide func(*http.Request) *standing.Answer
+	log    *slog.Logger
 	r      *http.Request // used again for each
 	lines  []string      // those of its fields
 }
@@ -23,15 +25,21 @@ var overdue = func() context.Context {
 
 func newAsker(o *Options) *asker {
 	r := &http.Request{Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}, Body: http.NoBody}
-	return &asker{decide: o.Decide, r: r.WithContext(overdue)}
+	return &asker{decide: o.Decide, log: o.Log, r: r.WithContext(overdue)}
 }
 
 // ask has it decided what p, from the client at addr, is answered with. Nil: not
-// here.
-func (k *asker) ask(p *plain, addr string) *standing.Answer {
+// here. What panics is for net/http, which ends one connection for it and not all.
+func (k *asker) ask(p *plain, addr string) (a *standing.Answer) {
 	if k.decide == nil {
 		return nil
 	}
+	defer func() {
+		if v := recover(); v != nil {
+			k.log.Error("a decision failed; please report it", "panic", v)
+			a = nil
+		}
+	}()
 	r := k.r
 	r.Method, r.Host, r.RequestURI, r.RemoteAddr = http.MethodGet, string(p.Host), string(p.Target), addr
 	if p.Head {
@@ -42,7 +50,7 @@ func (k *asker) ask(p *plain, addr string) *standing.Answer {
 	for _, f := range p.Fields {
 		name := http.CanonicalHeaderKey(string(f.Name))
 		if lines, ok := r.Header[name]; ok {
-			r.Header[name] = append(lines[:len(lines):len(lines)], string(f.Value))
+			r.Header[name] = append(lines, string(f.Value)) // which has no room in lines
 			continue
 		}
 		k.lines = append(k.lines, string(f.Value))

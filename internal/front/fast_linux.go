@@ -30,13 +30,22 @@ type fast struct {
 	closing  chan struct{} // closed when no client is accepted any more
 	draining atomic.Bool   // no client has another request after the next
 	stopped  atomic.Bool   // nor that
+	accepted atomic.Bool   // no client comes any more
+	looped   chan struct{} // closed when the loops have ended
 	ended    chan struct{} // closed when net/http takes nothing any more
 	ending   sync.Once
 }
 
 func (f *fast) init(conns int) {
 	f.loans, f.places = make(chan *conn, conns), make(chan struct{}, conns)
-	f.closing, f.ended = make(chan struct{}), make(chan struct{})
+	f.closing, f.ended, f.looped = make(chan struct{}), make(chan struct{}), make(chan struct{})
+}
+
+// isListening tells whether there are loops.
+func (s *Server) isListening() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.listening != nil
 }
 
 func (s *Server) isDraining() bool { return s.draining.Load() }
@@ -50,7 +59,10 @@ func (s *Server) serveFast(l *net.TCPListener) error {
 	}
 	defer f.Close()
 	go func() { _ = s.http.Serve(lender{s}) }() // until Drain
-	return s.accept(f)
+	err = s.accept(f)
+	s.accepted.Store(true)
+	s.wake()
+	return err
 }
 
 // listen starts the loops. Nil: the Server was drained already.
@@ -80,6 +92,10 @@ func (s *Server) listen(l *net.TCPListener) (*os.File, error) {
 		s.looping.Go(l.run)
 	}
 	go s.tick()
+	go func() {
+		s.looping.Wait()
+		close(s.looped)
+	}()
 	return f, nil
 }
 
@@ -169,44 +185,41 @@ func (s *Server) welcome(fd int, from syscall.Sockaddr) {
 	c.lent.Store(false)
 }
 
-// drainFast lets every client have the answer it waits for, until ctx ends.
-func (s *Server) drainFast(ctx context.Context) {
+// drainFast lets every client have the answer it waits for, until ctx ends: then the
+// error is that of ctx.
+func (s *Server) drainFast(ctx context.Context) error {
 	s.mu.Lock()
 	s.draining.Store(true)
 	f := s.listening
 	s.mu.Unlock()
 	if f == nil {
-		return
+		return nil
 	}
 	close(s.closing)
 	_ = f.Close() // which ends accept
 	s.wake()
-	done := make(chan struct{})
-	go func() {
-		s.looping.Wait()
-		close(done)
-	}()
 	select {
-	case <-done:
+	case <-s.looped:
+		return nil
 	case <-ctx.Done():
 		s.stopped.Store(true)
 		s.wake()
+		return ctx.Err()
 	}
 }
 
 // endFast returns when the loops have ended, once net/http has let go of all
 // connections, or patience is over.
 func (s *Server) endFast(patience <-chan time.Time) {
-	done := make(chan struct{})
-	go func() {
-		s.looping.Wait()
-		close(done)
-	}()
+	if !s.isListening() {
+		return
+	}
 	for {
 		select {
 		case c := <-s.loans:
 			c.loan.client.close()
-		case <-done:
+			s.wake()
+		case <-s.looped:
 			return
 		case <-patience:
 			return

@@ -20,6 +20,6 @@ func (*loan) giveBack(*conn) error { panic("front: nothing is lent on this syste
 
 func (s *Server) serveFast(l *net.TCPListener) error { return s.serveHTTP(l) }
 func (s *Server) isDraining() bool                   { return false }
-func (s *Server) drainFast(context.Context)          {}
+func (s *Server) drainFast(context.Context) error    { return nil }
 func (s *Server) endFast(<-chan time.Time)           {}
 func (s *fast) init(int)                             {}

@@ -28,8 +28,8 @@ type Limits struct {
 	// Conns is how many connections may be open at once; more wait in the
 	// kernel's queue. Default 10000: with some 20 KiB each (a goroutine and
 	// net/http's buffers) that is 200 MiB at the very worst. One that a loop has
-	// takes a few hundred octets, and up to 32 KiB while its client does not take
-	// what it asked for.
+	// takes a few hundred octets; while its client does not take what it asked for,
+	// up to 32 KiB, and where that comes from a disk a block of 64 KiB.
 	Conns int
 
 	// Head is the longest request head in octets. Default 32 KiB, twice the
@@ -178,8 +178,10 @@ func (s *Server) serveHTTP(l net.Listener) error {
 // returns no request is running, save those that go on for 2 s after their
 // client was cut off. It is called once.
 func (s *Server) Drain(ctx context.Context) error {
-	s.drainFast(ctx)
-	err := s.http.Shutdown(ctx)
+	err := s.drainFast(ctx)
+	if serr := s.http.Shutdown(ctx); err == nil {
+		err = serr
+	}
 	if err != nil {
 		_ = s.http.Close() // the connections are cut, whatever it says
 	}

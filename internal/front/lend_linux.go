@@ -98,7 +98,13 @@ func (p peer) String() string { return string(p) }
 
 // CloseWrite tells the client that nothing follows.
 func (l *loan) CloseWrite() error {
-	return syscall.Shutdown(l.client.fd, syscall.SHUT_WR)
+	raw, err := l.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var down error
+	err = raw.Control(func(fd uintptr) { down = syscall.Shutdown(int(fd), syscall.SHUT_WR) })
+	return errors.Join(err, down)
 }
 
 // SetReadDeadline implements net.Conn. net/http ends a Read by a deadline that is
@@ -162,7 +168,9 @@ func (l *loan) extend(c *conn) error {
 		}
 		*window = (*window)[:n]
 		c.window = window
-		if err := l.File.SetReadDeadline(time.Time{}); err != nil {
+		// net/http sets its own once it has the first octets, which are not there
+		// before the line is.
+		if err := l.File.SetReadDeadline(time.Now().Add(s.opt.Limits.HeadTimeout)); err != nil {
 			return err
 		}
 	}
@@ -240,7 +248,7 @@ func (l *loan) giveBack(c *conn) error {
 	k.events = toRead
 	if c.window != nil {
 		k.held = append([]byte(nil), *c.window...)
-		k.events |= toWrite // which it is: so the loop looks at once
+		k.events = toWrite // which it is: so the loop looks at once
 		windows.Put(c.window)
 		c.window = nil
 	}

@@ -98,11 +98,11 @@ func (l *loop) run() {
 				l.serve(c, e.Events)
 			}
 		}
-		if l.now.Sub(l.swept) >= sweepTime {
+		if l.s.stopped.Load() || l.now.Sub(l.swept) >= sweepTime {
 			l.swept = l.now
 			l.sweep()
 		}
-		if l.s.draining.Load() && l.load.Load() == 0 {
+		if l.s.accepted.Load() && l.load.Load() == 0 {
 			return
 		}
 		if l.s.lent.Load() > 0 {
@@ -118,7 +118,7 @@ func (s *Server) tick() {
 	for {
 		select {
 		case <-every.C:
-		case <-s.ended:
+		case <-s.looped:
 			return
 		}
 		s.wake()
@@ -182,6 +182,7 @@ func (l *loop) receive(c *client) {
 // process answers the requests that in begins with, and keeps the rest.
 func (l *loop) process(c *client, in []byte) {
 	l.out = l.out[:0]
+	turn := int64(turnLen)
 	for len(in) > 0 {
 		n, is := l.request.read(l.s.opt.Standing, in)
 		if is == begun {
@@ -198,8 +199,17 @@ func (l *loop) process(c *client, in []byte) {
 		if in = in[n:]; c.leaving { // and nobody hears what follows
 			in = nil
 		}
+		if c.sending != nil {
+			turn -= c.sending.size
+		}
 		if (len(l.out) >= flushLen || c.sending != nil) && !l.flush(c) {
 			l.keep(c, in)
+			return
+		}
+		if turn <= 0 && len(in) > 0 { // it is others' turn
+			if l.keep(c, in); l.flush(c) {
+				l.await(c, toWrite) // which it is; to be read there may be the end
+			}
 			return
 		}
 	}

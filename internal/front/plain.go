@@ -6,9 +6,12 @@ import (
 	"github.com/larderhq/larder/internal/standing"
 )
 
-// maxPlain is the longest head that is looked at for a standing answer, in
-// octets. What is longer goes the other way.
-const maxPlain = 8 << 10
+// maxPlain is the longest head that is looked at for a standing answer, in octets,
+// and maxFields the most lines it may have. What is longer goes the other way.
+const (
+	maxPlain  = 8 << 10
+	maxFields = 100
+)
 
 // A plain request is one that a standing answer may be for.
 type plain struct {
@@ -49,7 +52,7 @@ func (p *plain) read(t *standing.Table, in []byte) (n int, is shape) {
 			}
 			return len(in) - len(rest) + 2, entire
 		}
-		if !p.field(t, rest[:end-1]) {
+		if len(p.Fields) == maxFields || !p.field(t, rest[:end-1]) {
 			return 0, other
 		}
 		rest = rest[end+1:]
@@ -79,7 +82,7 @@ func (p *plain) requestLine(in []byte) (rest []byte, is shape) {
 		return nil, begun
 	case rest[0] != '/' || len(in) > maxPlain && n == len(rest):
 		return nil, other
-	case len(after) < len(version) && version[:len(after)] == string(after):
+	case len(after) < len(version) && version[:len(after)] == string(after) && len(in) <= maxPlain:
 		return nil, begun
 	case !bytes.HasPrefix(after, []byte(version)):
 		return nil, other

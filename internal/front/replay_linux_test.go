@@ -3,11 +3,14 @@ package front
 import (
 	"bufio"
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"strconv"
 	"strings"
@@ -590,4 +593,97 @@ func TestDrainWithATunnel(t *testing.T) {
 		t.Errorf("the tunnel brought %q, %v", b, err)
 	}
 	theirs.Close()
+}
+
+// A client that asks for two things and says that it will not ask again gets both,
+// whoever answers the first.
+func TestHalfClosed(t *testing.T) {
+	tw := newTwin(t, Limits{}, variety)
+	tw.warm(t, "GET /1")
+	for _, first := range []string{"GET /1", "OPTIONS /"} {
+		c := tw.fast.dial().(*net.TCPConn)
+		if _, err := io.WriteString(c, request(first)+request("GET /1")); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(c)
+		if n := strings.Count(string(b), "HTTP/1.1 "); n != 2 || err != nil {
+			t.Errorf("after %s: %d answers, %v", first, n, err)
+		}
+		c.Close()
+	}
+}
+
+// Nobody keeps a loop busy, or a place for ever, with heads that do not end.
+func TestEndlessHeads(t *testing.T) {
+	const patience = 300 * time.Millisecond
+	tw := newTwin(t, Limits{}, variety)
+	o := tw.fast.server.opt
+	o.Limits, o.Clock = Limits{HeadTimeout: patience, IdleTimeout: patience, StallTimeout: patience}, twoClocks
+	w := serveOptions(o)
+	defer w.end(t)
+	for name, octets := range map[string][]string{
+		"of a full buffer":      {"GET /" + strings.Repeat("a", readLen-9) + " HTT", "P"},
+		"after one for another": {request("GET /1", "Cache-Control: max-age=1"), "G"},
+		"of many fields":        {"GET / HTTP/1.1\r\nHost: h\r\n" + strings.Repeat("a:\r\n", 2000)},
+	} {
+		c := w.dial()
+		in := bufio.NewReader(c)
+		for i, part := range octets {
+			if _, err := io.WriteString(c, part); err != nil {
+				t.Fatal(err)
+			}
+			if i == 0 && strings.HasSuffix(part, "\r\n\r\n") {
+				a, err := http.ReadResponse(in, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := io.Copy(io.Discard, a.Body); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := c.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil { // a bound against hanging for ever
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, in); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("a head %s is waited for", name)
+		}
+		c.Close()
+	}
+}
+
+// What loops are sending is cut off when the time to drain is over, and Drain says so.
+func TestDrainCutsOffLoops(t *testing.T) {
+	tw := newTwin(t, Limits{}, variety)
+	tw.warm(t, "GET /6")
+	o := tw.fast.server.opt
+	o.Clock = twoClocks
+	w := serveOptions(o)
+	c := w.dial().(*net.TCPConn)
+	defer c.Close()
+	if err := c.SetReadBuffer(4 << 10); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(c, strings.Repeat(request("GET /6"), 100)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, make([]byte, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := w.server.Drain(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Drain: %v", err)
+	}
+	select {
+	case <-w.server.looped:
+	default:
+		t.Error("a loop goes on after Drain")
+	}
+	if err := <-w.served; err != nil {
+		t.Error(err)
+	}
 }

@@ -118,6 +118,9 @@ func (s *Store) Lookup(ctx context.Context, key store.Key, into []store.Entry) (
 	for range attempts {
 		turn := st.turns.Load()
 		if turn%2 != 0 {
+			if err := ctx.Err(); err != nil {
+				return into, err // whoever changes something may wait for a disk
+			}
 			st.await()
 			continue
 		}
@@ -126,6 +129,9 @@ func (s *Store) Lookup(ctx context.Context, key store.Key, into []store.Entry) (
 			return found, err
 		}
 		into = found[:old]
+	}
+	if err := ctx.Err(); err != nil {
+		return into, err
 	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
