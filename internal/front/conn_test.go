@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -22,6 +23,11 @@ type both struct{ *testing.M }
 
 func (m both) Run() int {
 	code := m.M.Run()
+	for _, once := range []string{"test.list", "test.fuzz", "test.bench"} {
+		if flag.Lookup(once).Value.String() != "" {
+			return code
+		}
+	}
 	byLoops = true
 	return max(code, m.M.Run())
 }
