@@ -10,9 +10,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"unicode/utf8"
 	"testing/iotest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/larderhq/larder/internal/observe"
 )
