@@ -96,6 +96,9 @@ func Parse(r *http.Request, secure bool) (Target, error) {
 	return t, nil
 }
 
+// TargetOctet tells whether c may occur in a request target that Parse takes.
+func TargetOctet(c byte) bool { return c > ' ' && c < 0x7f && c != '#' && c != '\\' }
+
 // clean refuses control octets, blanks, octets beyond ASCII, backslashes and
 // fragments: servers behind us disagree on what they mean.
 func clean(raw string) bool {
@@ -103,7 +106,7 @@ func clean(raw string) bool {
 		return false
 	}
 	for i := 0; i < len(raw); i++ {
-		if c := raw[i]; c <= ' ' || c >= 0x7f || c == '#' || c == '\\' {
+		if !TargetOctet(raw[i]) {
 			return false
 		}
 	}

@@ -22,7 +22,7 @@ type ContentRange struct {
 func ParseContentRange(s string) (c ContentRange, ok bool) {
 	unit, rest, _ := strings.Cut(s, " ")
 	span, total, found := strings.Cut(rest, "/")
-	if !equalFold(unit, "bytes") || !found {
+	if !EqualFold(unit, "bytes") || !found {
 		return ContentRange{}, false
 	}
 

@@ -74,7 +74,7 @@ type civil struct {
 func (d *civil) fixed(s string) bool {
 	d.day, d.month, d.year = number(s[5:7]), month(s[8:11]), number(s[12:16])
 	return isWeekday(s[:3], true) && s[4] == ' ' && s[7] == ' ' && s[11] == ' ' &&
-		d.clock(s[16:25]) && equalFold(s[25:], " GMT")
+		d.clock(s[16:25]) && EqualFold(s[25:], " GMT")
 }
 
 // rfc850 reads `Sunday, 06-Nov-94 08:49:37 GMT`, cut before the comma.
@@ -84,7 +84,7 @@ func (d *civil) rfc850(weekday, s string, now time.Time) bool {
 	}
 	d.day, d.month, d.year = number(s[2:4]), month(s[5:8]), number(s[9:11])
 	if !isWeekday(weekday, false) || s[1] != ' ' || s[4] != '-' || s[8] != '-' ||
-		!d.clock(s[11:20]) || !equalFold(s[20:], " GMT") || d.year < 0 {
+		!d.clock(s[11:20]) || !EqualFold(s[20:], " GMT") || d.year < 0 {
 		return false
 	}
 	limit := now.UTC().AddDate(50, 0, 0)
@@ -142,7 +142,7 @@ func number(s string) int {
 // month reads a month's three letters; 0 if they are none.
 func month(s string) time.Month {
 	for i := 0; i < len(months); i += 3 {
-		if equalFold(s, months[i:i+3]) {
+		if EqualFold(s, months[i:i+3]) {
 			return time.Month(i/3 + 1)
 		}
 	}
@@ -154,7 +154,7 @@ func isWeekday(s string, short bool) bool {
 		if short {
 			name = name[:3]
 		}
-		if equalFold(s, name) {
+		if EqualFold(s, name) {
 			return true
 		}
 	}

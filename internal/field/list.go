@@ -29,7 +29,7 @@ func Members(lines []string) iter.Seq[string] {
 // `gzip;q=1` is not `gzip`.
 func HasToken(lines []string, token string) bool {
 	for member := range Members(lines) {
-		if equalFold(member, token) {
+		if EqualFold(member, token) {
 			return true
 		}
 	}

@@ -39,7 +39,7 @@ func countMembers(lines []string, node string, part func(member string) string) 
 		for line != "" && node != "" {
 			var member string
 			member, line, _ = strings.Cut(line, ",")
-			if equalFold(part(trimBlanks(member)), node) {
+			if EqualFold(part(trimBlanks(member)), node) {
 				count++
 			}
 		}

@@ -46,7 +46,7 @@ func LanguageSelects(accept, contentLanguage []string) bool {
 			}
 		}
 	}
-	return weight > 0 && !tie && equalFold(best, language)
+	return weight > 0 && !tie && EqualFold(best, language)
 }
 
 // preferences puts a list of weighted tokens into the form VaryValue describes.
@@ -97,7 +97,7 @@ func parseWeighted(member string) (name string, q int, ok bool) {
 	name, param, found := strings.Cut(member, ";")
 	if found {
 		name, param = trimBlanks(name), trimBlanks(param)
-		if len(param) < 2 || !equalFold(param[:2], "q=") {
+		if len(param) < 2 || !EqualFold(param[:2], "q=") {
 			return "", 0, false
 		}
 		q, ok = parseWeight(param[2:])

@@ -33,7 +33,7 @@ type Span struct {
 // 2^63-1.
 func ParseRange(value string) (specs []RangeSpec, ok bool) {
 	unit, set, _ := strings.Cut(value, "=")
-	if !equalFold(unit, "bytes") {
+	if !EqualFold(unit, "bytes") {
 		return nil, false
 	}
 	for set != "" {

@@ -67,14 +67,14 @@ func (p *surrogateParser) add(directive string) {
 	name, arg, _ := strings.Cut(directive, "=")
 	trimmed := trimBlanks(name)
 	switch {
-	case equalFold(trimmed, "no-store"):
+	case EqualFold(trimmed, "no-store"):
 		p.NoStore = true
-	case equalFold(trimmed, "max-age"):
+	case EqualFold(trimmed, "max-age"):
 		if trimmed != name {
 			arg = "" // a blank before `=` makes any argument invalid
 		}
 		p.addMaxAge(arg)
-	case equalFold(trimmed, "content"):
+	case EqualFold(trimmed, "content"):
 		if p.Content == "" {
 			p.Content = contentText(arg)
 		}

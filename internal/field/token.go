@@ -1,7 +1,5 @@
 package field
 
-import "strings"
-
 // isTokenByte reports whether c may occur in a token (RFC 9110, 5.6.2).
 func isTokenByte(c byte) bool {
 	switch {
@@ -14,6 +12,14 @@ func isTokenByte(c byte) bool {
 	}
 	return false
 }
+
+// TokenOctets is what isTokenByte says of each octet, for loops over many.
+var TokenOctets = func() (set [256]bool) {
+	for c := range set {
+		set[c] = isTokenByte(byte(c))
+	}
+	return set
+}()
 
 // isToken reports whether s is a token, and thereby also whether it can be a
 // field name.
@@ -28,11 +34,24 @@ func isToken(s string) bool {
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
-// equalFold compares without regard to ASCII case; want must be ASCII. The
-// length check keeps out the few letters beyond ASCII that Unicode folds to
-// ASCII ones, as those take more octets.
-func equalFold(s, want string) bool {
-	return len(s) == len(want) && strings.EqualFold(s, want)
+// EqualFold compares without regard to ASCII case. Letters beyond ASCII have none.
+func EqualFold[T string | []byte](s T, want string) bool {
+	if len(s) != len(want) {
+		return false
+	}
+	for i := range len(s) {
+		if lower(s[i]) != lower(want[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		return c | 0x20
+	}
+	return c
 }
 
 // trimBlanks removes blanks and tabs, the only whitespace HTTP knows within a

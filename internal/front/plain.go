@@ -3,6 +3,8 @@ package front
 import (
 	"bytes"
 
+	"github.com/larderhq/larder/internal/canon"
+	"github.com/larderhq/larder/internal/field"
 	"github.com/larderhq/larder/internal/standing"
 )
 
@@ -73,7 +75,7 @@ func (p *plain) requestLine(in []byte) (rest []byte, is shape) {
 		return nil, other
 	}
 	n := 0
-	for n < len(rest) && targetOctets[rest[n]] {
+	for n < len(rest) && canon.TargetOctet(rest[n]) {
 		n++
 	}
 	after := rest[n:]
@@ -94,7 +96,7 @@ func (p *plain) requestLine(in []byte) (rest []byte, is shape) {
 // field reads a line without its end.
 func (p *plain) field(t *standing.Table, line []byte) bool {
 	colon := 0
-	for colon < len(line) && nameOctets[line[colon]] {
+	for colon < len(line) && field.TokenOctets[line[colon]] {
 		colon++
 	}
 	if colon == 0 || colon == len(line) || line[colon] != ':' {
@@ -107,12 +109,10 @@ func (p *plain) field(t *standing.Table, line []byte) bool {
 	for len(value) > 0 && (value[len(value)-1] == ' ' || value[len(value)-1] == '\t') {
 		value = value[:len(value)-1]
 	}
-	for _, c := range value {
-		if !valueOctets[c] {
-			return false
-		}
+	if !printable(value) {
+		return false
 	}
-	if is(name, "host") {
+	if field.EqualFold(name, "host") {
 		if p.Host != nil || len(value) == 0 {
 			return false
 		}
@@ -122,26 +122,9 @@ func (p *plain) field(t *standing.Table, line []byte) bool {
 	if t.Add(&p.Request, name, value) != standing.Deciding {
 		return true
 	}
-	if !is(name, "connection") || p.close {
+	if !field.EqualFold(name, "connection") || p.close {
 		return false
 	}
-	p.close = is(value, "close")
-	return p.close || is(value, "keep-alive")
-}
-
-// What may stand in a target (RFC 3986, and no fragment), in a name and in a value
-// (RFC 9110 §5).
-var (
-	targetOctets = octets(func(c byte) bool { return c > ' ' && c < 0x7f && c != '#' && c != '\\' })
-	nameOctets   = octets(func(c byte) bool {
-		return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z' || c != 0 && bytes.IndexByte([]byte("!#$%&'*+-.^_`|~"), c) >= 0
-	})
-	valueOctets = octets(func(c byte) bool { return c >= ' ' && c != 0x7f || c == '\t' })
-)
-
-func octets(in func(c byte) bool) (set [256]bool) {
-	for c := range set {
-		set[c] = in(byte(c))
-	}
-	return set
+	p.close = field.EqualFold(value, "close")
+	return p.close || field.EqualFold(value, "keep-alive")
 }

@@ -6,6 +6,8 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+
+	"github.com/larderhq/larder/internal/field"
 )
 
 // Bounds of lines, in octets.
@@ -237,35 +239,18 @@ func (s *scanner) field(line []byte) action {
 	}
 	value := line[colon+1:]
 	switch name := line[:colon]; {
-	case is(name, "content-length"):
+	case field.EqualFold(name, "content-length"):
 		return s.contentLength(bytes.Trim(value, " \t"))
-	case is(name, "transfer-encoding"):
+	case field.EqualFold(name, "transfer-encoding"):
 		return s.transferEncoding(bytes.Trim(value, " \t"))
-	case is(name, "cache-control"):
+	case field.EqualFold(name, "cache-control"):
 		h.control = true
-	case is(name, "pragma"):
+	case field.EqualFold(name, "pragma"):
 		h.pragma = true
-	case is(name, "upgrade"):
+	case field.EqualFold(name, "upgrade"):
 		h.upgrades = true
 	}
 	return pass
-}
-
-// is compares without regard to case; name is in lower case.
-func is(b []byte, name string) bool {
-	if len(b) != len(name) {
-		return false
-	}
-	for i := range b {
-		c := b[i]
-		if 'A' <= c && c <= 'Z' {
-			c |= 0x20
-		}
-		if c != name[i] {
-			return false
-		}
-	}
-	return true
 }
 
 // contentLength takes one plain number, once (RFC 9112 §6.3).
@@ -294,7 +279,7 @@ func (s *scanner) transferEncoding(value []byte) action {
 	for i, c := range codings {
 		c = bytes.Trim(c, " \t")
 		switch last := i == len(codings)-1; {
-		case last != is(c, "chunked"):
+		case last != field.EqualFold(c, "chunked"):
 			return s.refused("Transfer-Encoding does not end in chunked, or has it twice (RFC 9112 6.1)")
 		case len(c) == 0:
 			return s.refused("Transfer-Encoding has an empty member (RFC 9112 6.1)")
@@ -345,6 +330,7 @@ func (s *scanner) size(line []byte) action {
 	return pass
 }
 
+// printable tells whether b is what a field value may be (RFC 9110 §5.5).
 func printable(b []byte) bool {
 	for _, c := range b {
 		if c < ' ' && c != '\t' || c == 0x7f {

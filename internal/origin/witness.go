@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/larderhq/larder/internal/field"
 	"github.com/larderhq/larder/internal/interim"
 )
 
@@ -366,13 +367,13 @@ func (w *witness) parseField(s []byte) (Kind, error) {
 	w.lines++
 	w.framing = false
 	switch {
-	case equalFold(name, "cache-control"):
+	case field.EqualFold(name, "cache-control"):
 		w.caching = true
-	case equalFold(name, "transfer-encoding"):
+	case field.EqualFold(name, "transfer-encoding"):
 		w.framing = true
 		w.coded++
-		w.chunked = equalFold(value, "chunked")
-	case equalFold(name, "content-length"):
+		w.chunked = field.EqualFold(value, "chunked")
+	case field.EqualFold(name, "content-length"):
 		w.framing = true
 		n, err := strconv.ParseUint(string(value), 10, 63) // takes digits only
 		if err != nil {
@@ -459,37 +460,14 @@ func cutField(s []byte) (name, value []byte, ok bool) {
 		return nil, nil, false
 	}
 	for _, c := range name {
-		if !tokens[c] {
+		if !field.TokenOctets[c] {
 			return nil, nil, false
 		}
 	}
 	return name, bytes.Trim(value, " \t"), true
 }
 
-var tokens = func() (t [256]bool) {
-	for _, c := range []byte("!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz") {
-		t[c] = true
-	}
-	return t
-}()
-
 func digit(c byte) bool { return '0' <= c && c <= '9' }
-
-// equalFold compares s with lower, which is in lower case and ASCII.
-func equalFold(s []byte, lower string) bool {
-	if len(s) != len(lower) {
-		return false
-	}
-	for i, c := range s {
-		if 'A' <= c && c <= 'Z' {
-			c |= 0x20
-		}
-		if c != lower[i] {
-			return false
-		}
-	}
-	return true
-}
 
 // A closure is the connection below TLS. It remembers whether that ended
 // before TLS did: crypto/tls takes an end of the connection between two

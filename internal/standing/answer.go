@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/larderhq/larder/internal/field"
 	"github.com/larderhq/larder/store"
 )
 
@@ -111,7 +112,7 @@ func (a *Answer) answers(r *Request) bool {
 func (w *Want) met(fields []Field) bool {
 	there := false
 	for i := range fields {
-		if !is(fields[i].Name, w.Name) {
+		if !field.EqualFold(fields[i].Name, w.Name) {
 			continue
 		}
 		if w.Absent || there || string(fields[i].Value) != w.Value {
@@ -120,22 +121,4 @@ func (w *Want) met(fields []Field) bool {
 		there = true
 	}
 	return there != w.Absent
-}
-
-// is compares without regard to case; name is in lower case, and has token
-// characters alone.
-func is(b []byte, name string) bool {
-	if len(b) != len(name) {
-		return false
-	}
-	for i := range b {
-		c := b[i]
-		if 'A' <= c && c <= 'Z' {
-			c |= 0x20
-		}
-		if c != name[i] {
-			return false
-		}
-	}
-	return true
 }

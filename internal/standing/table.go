@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/larderhq/larder/internal/field"
 	"github.com/larderhq/larder/store"
 )
 
@@ -120,7 +121,7 @@ const forwarded = "x-forwarded"
 // Kind tells what a field is. Names in which other servers may see another one,
 // for a blank that is no hyphen, are Deciding.
 func (t *Table) Kind(name []byte) Kind {
-	if len(name) >= len(forwarded) && is(name[:len(forwarded)], forwarded) || bytes.IndexByte(name, '_') >= 0 || bytes.IndexByte(name, '.') >= 0 {
+	if len(name) >= len(forwarded) && field.EqualFold(name[:len(forwarded)], forwarded) || bytes.IndexByte(name, '_') >= 0 || bytes.IndexByte(name, '.') >= 0 {
 		return Deciding
 	}
 	if len(name) == 0 || len(name) > 255 || t.hints[len(name)]&(1<<(name[0]&31)) == 0 {
