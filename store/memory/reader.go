@@ -99,39 +99,54 @@ func (o *opening) look() {
 		return
 	}
 	o.head = recordHead(record)
-	before := size - tail(size) // octets in the run
-	fromRun := min(max(before-o.off, 0), o.length)
-	if size <= smallBody && o.length <= copyLimit {
-		o.copy(&e, fromRun, before)
-	} else if fromRun > 0 && !o.pin(found, &e, fromRun) {
+	run, rest, ok := sh.octets(&e, record, o.off, o.length)
+	switch {
+	case !ok:
+		return
+	case size <= smallBody && o.length <= copyLimit:
+		o.take(run)
+	case len(run) > 0 && !o.pin(found, &e, run):
 		return
 	}
-	if rest := o.length - fromRun; rest > 0 {
-		at := 4 + e.key() + int64(e.head) + max(o.off-before, 0)
-		if at+rest > int64(len(record)) {
-			return
-		}
-		o.take(record[at : at+rest])
-	}
+	o.take(rest)
 	o.there = true
 }
 
-// copy takes what is wanted of a short run along.
-func (o *opening) copy(e *entry, n, before int64) {
-	if n == 0 {
-		return
-	}
-	if r := o.shard.store.runs(runPages(e.size())); r != nil {
-		if b := r.bytes(e.run, before); b != nil {
-			o.take(b[o.off : o.off+n])
+// octets finds n octets of the body of e from off, of which there are so many:
+// those in its run, and those after them in its record. ok is false if e makes no
+// sense.
+func (sh *shard) octets(e *entry, record []byte, off, n int64) (run, rest []byte, ok bool) {
+	size := e.size()
+	before := size - tail(size) // octets in the run
+	fromRun := min(max(before-off, 0), n)
+	if fromRun > 0 {
+		r := sh.store.runs(runPages(size))
+		if r == nil {
+			return nil, nil, false
 		}
+		b := r.bytes(e.run, before)
+		if b == nil {
+			return nil, nil, false
+		}
+		run = b[off : off+fromRun : off+fromRun]
 	}
+	if fromRun < n {
+		at := 4 + e.key() + int64(e.head) + max(off-before, 0)
+		if at+n-fromRun > int64(len(record)) {
+			return nil, nil, false
+		}
+		rest = record[at : at+n-fromRun]
+	}
+	return run, rest, true
 }
 
 // take appends b to the buffer, which is long enough: no more than copyLimit
 // is copied, and no tail is longer than a page. What a look that was undone has
 // left may be too short for it.
 func (o *opening) take(b []byte) {
+	if len(b) == 0 {
+		return
+	}
 	want := max(int64(len(b)), min(o.length, copyLimit))
 	if o.buffer != nil && int64(len(o.buffer.octets)) < want {
 		o.buffer.give()
@@ -144,22 +159,14 @@ func (o *opening) take(b []byte) {
 }
 
 // pin counts the reader in, if it may.
-func (o *opening) pin(found, e *entry, n int64) bool {
+func (o *opening) pin(found, e *entry, run []byte) bool {
 	if o.needsPin = !o.mayPin; o.needsPin {
 		o.there = true
 		return false
 	}
-	o.region = o.shard.store.runs(runPages(e.size()))
-	if o.region == nil {
-		return false
-	}
-	b := o.region.bytes(e.run, runPages(e.size())*pageSize)
-	if b == nil {
-		return false
-	}
 	found.pin(1)
 	o.pinned, o.entry = true, found
-	o.slot, o.run = e.run, b[o.off:o.off+n:o.off+n]
+	o.region, o.slot, o.run = o.shard.store.runs(runPages(e.size())), e.run, run
 	return true
 }
 
@@ -277,27 +284,9 @@ func (s *Store) AppendNow(dst []byte, key store.Key, id store.ID, rev uint32, of
 			return
 		}
 		number, head = m, recordHead(record)
-		run := e.size() - tail(e.size()) // octets that are not in the record
-		if off < run && n > 0 {
-			r := s.runs(runPages(e.size()))
-			if r == nil {
-				return
-			}
-			b := r.bytes(e.run, run)
-			if b == nil {
-				return
-			}
-			dst = append(dst, b[off:min(off+n, run)]...)
-		}
-		if end := off + n; end > run {
-			at := 4 + e.key() + int64(e.head)
-			first := max(off, run)
-			if at+end-run > int64(len(record)) {
-				return
-			}
-			dst = append(dst, record[at+first-run:at+end-run]...)
-		}
-		there = true
+		var run, rest []byte
+		run, rest, there = sh.octets(&e, record, off, n)
+		dst = append(append(dst, run...), rest...)
 	})
 	if !there {
 		return dst[:before], false
