@@ -68,6 +68,10 @@ type Entry struct {
 //
 // An entry is always asked for by key and ID together: a key that the ID was
 // not given for is answered as if the entry were gone.
+//
+// Under a context that has ended, such as AtOnce, a method may fail with its error.
+// Lookup and Head give what can be had without waiting for a disk or another
+// process, all of it or that error, and never wait.
 type Store interface {
 	// Lookup appends the entries under key to into, the one committed last
 	// first and at most MaxVariants, without touching heads and bodies. None
@@ -109,6 +113,13 @@ type Store interface {
 	// after it fail with ErrClosed.
 	io.Closer
 }
+
+// AtOnce is the context of those who cannot wait: it has ended.
+var AtOnce = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
 
 // A Prompt store has octets that it can give without waiting for anything. Its
 // methods never wait for a disk or another process, and may be called by any

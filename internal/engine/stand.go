@@ -15,8 +15,8 @@ import (
 
 // Decide returns what stands for r, which must be what a standing.Request is, if
 // that can be said without waiting for a disk or the origin: the context of r
-// should have ended. Nil: it cannot. The Answer is offered to the Table. r is not
-// kept.
+// should be store.AtOnce. Nil: it cannot. The Answer is offered to the Table. r
+// is not kept.
 func (e *Engine) Decide(r *http.Request) *standing.Answer {
 	if e.KeyPart != nil || e.Standing == nil {
 		return nil
@@ -216,7 +216,7 @@ func (c changing) Create(ctx context.Context, key store.Key, head store.Head, si
 	if err != nil {
 		return nil, err
 	}
-	return &changingWriter{w, slices.Clone(key), c.standing}, nil
+	return &changingWriter{w, c.standing.Moment(key)}, nil
 }
 
 func (c changing) Amend(ctx context.Context, key store.Key, id store.ID, head store.Head) error {
@@ -236,11 +236,10 @@ func (c changing) Forget(ctx context.Context, key store.Key) error {
 
 type changingWriter struct {
 	store.Writer
-	key      store.Key
-	standing *standing.Table
+	moment standing.Moment // of its key
 }
 
 func (w *changingWriter) Commit(ctx context.Context, replaces ...store.ID) (store.Entry, error) {
-	defer w.standing.Changed(w.key)
+	defer w.moment.Pass()
 	return w.Writer.Commit(ctx, replaces...)
 }

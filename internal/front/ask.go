@@ -1,11 +1,11 @@
 package front
 
 import (
-	"context"
 	"log/slog"
 	"net/http"
 
 	"github.com/larderhq/larder/internal/standing"
+	"github.com/larderhq/larder/store"
 )
 
 // An asker asks what stands for plain requests. It is one goroutine's.
@@ -16,16 +16,9 @@ type asker struct {
 	lines  []string      // those of its fields
 }
 
-// overdue is the context of those who cannot wait: it has ended.
-var overdue = func() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
-}()
-
 func newAsker(o *Options) *asker {
 	r := &http.Request{Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}, Body: http.NoBody}
-	return &asker{decide: o.Decide, log: o.Log, r: r.WithContext(overdue)}
+	return &asker{decide: o.Decide, log: o.Log, r: r.WithContext(store.AtOnce)}
 }
 
 // ask has it decided what p, from the client at addr, is answered with. Nil: not

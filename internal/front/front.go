@@ -84,9 +84,9 @@ type Options struct {
 	Sink     observe.Sink
 
 	// Decide, where set, says what is answered to a request for which nothing
-	// stands yet, if it can say so at once: the context of the request has ended.
-	// The request is not the callee's to keep. Nil from it: that is for the
-	// Handler.
+	// stands yet, if it can say so at once: the context of the request is
+	// store.AtOnce. The request is not the callee's to keep. Nil from it: that
+	// is for the Handler.
 	Decide func(*http.Request) *standing.Answer
 
 	// Log gets what is wrong with single connections, at debug level. Nil:
@@ -135,7 +135,7 @@ func New(o Options) *Server {
 }
 
 // turned tells the door of a connection that a handler has taken over, and of one
-// that net/http is done with for now.
+// on which net/http has answered and waits for another request.
 func turned(c net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateHijacked:

@@ -19,8 +19,8 @@ type loan struct {
 	*os.File // the connection, as Go's own poller knows it
 	client   *client
 
-	next  plain // the request after that
-	asker *asker
+	next  plain  // the request after that
+	asker *asker // for it; nil before there is one
 
 	mu    sync.Mutex
 	past  bool          // the read deadline is over
@@ -40,7 +40,7 @@ func (s *Server) lend(c *client, in []byte) {
 	window := windows.Get().(*[]byte)
 	*window = append((*window)[:0], in...)
 	s.loans <- &conn{ // there is room for as many as there are clients
-		limits: &s.opt.Limits, tell: s.opt.Refused, window: window, release: c.repay, loan: &loan{client: c, asker: newAsker(&s.opt)},
+		limits: &s.opt.Limits, tell: s.opt.Refused, window: window, release: c.repay, loan: &loan{client: c},
 		scan: scanner{maxHead: s.opt.Limits.Head + 2*windowed, single: true},
 	}
 }
@@ -181,6 +181,9 @@ func (l *loan) extend(c *conn) error {
 		now, _ := s.opt.Clock()
 		a := s.opt.Standing.Find(&l.next.Request, now)
 		if a == nil {
+			if l.asker == nil {
+				l.asker = newAsker(&s.opt)
+			}
 			a = l.asker.ask(&l.next, l.client.addr)
 		}
 		if a != nil && s.atHand(a) {

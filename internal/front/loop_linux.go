@@ -206,10 +206,9 @@ func (l *loop) process(c *client, in []byte) {
 			l.keep(c, in)
 			return
 		}
-		if turn <= 0 && len(in) > 0 { // it is others' turn
-			if l.keep(c, in); l.flush(c) {
-				l.await(c, toWrite) // which it is; to be read there may be the end
-			}
+		if turn <= 0 && len(in) > 0 { // it is others' turn; all that was answered is sent
+			l.keep(c, in)
+			l.await(c, toWrite) // which it is; to be read there may be the end
 			return
 		}
 	}

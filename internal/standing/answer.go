@@ -67,6 +67,9 @@ type Moment struct {
 	was  uint32
 }
 
+// Pass ends all Moments of the key, this one or not: see Table.Changed.
+func (m Moment) Pass() { m.cell.Add(1) }
+
 // Lasts tells whether nothing has changed since.
 func (m Moment) Lasts() bool { return m.cell != nil && m.cell.Load() == m.was }
 

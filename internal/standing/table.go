@@ -148,14 +148,13 @@ func (t *Table) Add(r *Request, name, value []byte) Kind {
 	return kind
 }
 
-func (t *Table) hash(host, target []byte) uint64 {
-	return maphash.Bytes(t.seed, target) ^ bits.RotateLeft64(maphash.Bytes(t.seed, host), 1)
-}
+// join makes one hash of that of a host and that of a target.
+func join(host, target uint64) uint64 { return bits.RotateLeft64(host, 1) ^ target }
 
 // Find returns what stands for r at now, on the steady clock, or nil. The octets
 // it names may be gone: whoever replays it asks the store for them.
 func (t *Table) Find(r *Request, now time.Time) *Answer {
-	r.hash = t.hash(r.Host, r.Target)
+	r.hash = join(maphash.Bytes(t.seed, r.Host), maphash.Bytes(t.seed, r.Target))
 	b := t.buckets[r.hash%buckets].Load()
 	if b == nil {
 		return nil
@@ -182,9 +181,12 @@ func (t *Table) Stands(a *Answer, now time.Time) bool {
 	return false
 }
 
-// complete fills in what Find compares first.
+// complete fills in what Find compares first, unless it is there already.
 func (t *Table) complete(a *Answer) {
-	a.hash, a.conditions = t.hash([]byte(a.Host), []byte(a.Target)), 0
+	if a.hash != 0 {
+		return
+	}
+	a.hash, a.conditions = join(maphash.String(t.seed, a.Host), maphash.String(t.seed, a.Target)), 0
 	for i := range a.Fields {
 		if f := &a.Fields[i]; !f.Absent && t.kinds[f.Name] == Condition {
 			a.conditions++
@@ -201,9 +203,7 @@ func (t *Table) Moment(key store.Key) Moment {
 
 // Changed ends what stands for key. It is called when the store shows a change,
 // and before anybody is told that it is done.
-func (t *Table) Changed(key store.Key) {
-	t.cells[maphash.Bytes(t.seed, key)%cells].Add(1)
-}
+func (t *Table) Changed(key store.Key) { t.Moment(key).Pass() }
 
 // Publish makes a stand, in place of what stood for the same request. It may take
 // the place of others.

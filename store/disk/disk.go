@@ -594,14 +594,6 @@ type Now interface {
 	Served
 }
 
-// overdue is a context that has ended: what the system has in memory can be read
-// under it, and nothing else.
-var overdue = func() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
-}()
-
 // OpenNow is Open, for the revision rev, where nobody has to wait for the disk: the
 // body is of one block, and the system has it in memory.
 func (s *Store) OpenNow(key store.Key, id store.ID, rev uint32, off, n int64) (Now, bool) {
@@ -609,7 +601,7 @@ func (s *Store) OpenNow(key store.Key, id store.ID, rev uint32, off, n int64) (N
 	if err != nil || v.recovering() {
 		return nil, false
 	}
-	r, err := v.hinted(overdue, hash, key, id)
+	r, err := v.hinted(store.AtOnce, hash, key, id)
 	if err != nil {
 		return nil, false
 	}
@@ -617,7 +609,7 @@ func (s *Store) OpenNow(key store.Key, id store.ID, rev uint32, off, n int64) (N
 		r.let()
 		return nil, false
 	}
-	rd, err := v.openBody(overdue, &r, off, n)
+	rd, err := v.openBody(store.AtOnce, &r, off, n)
 	return rd, err == nil
 }
 
