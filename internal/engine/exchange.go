@@ -40,10 +40,10 @@ type exchange struct {
 	part       *kept
 	miss       rules.Reason
 
-	// moment is when the store was looked at, and stands what was decided then,
-	// if that may be said to others.
+	// moment is when the store was looked at, and stands what was decided then, if
+	// that may be said to others: which is to Serve.
 	moment standing.Moment
-	stands *rules.Decision
+	stands rules.Decision
 
 	// refreshes says that what is served is to be validated in the background.
 	refreshes bool
@@ -157,11 +157,11 @@ func (x *exchange) cached() {
 		x.note(&d)
 		switch d.Action {
 		case rules.Serve:
-			x.stands = &d
+			x.stands = d
 			if x.deliverStored(x.chosen(), &d) {
 				return
 			}
-			x.stands = nil
+			x.stands = rules.Decision{}
 			continue // gone between Lookup and Open
 		case rules.ServeThenValidate:
 			x.refreshes = true

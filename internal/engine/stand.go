@@ -37,7 +37,7 @@ func (e *Engine) Decide(r *http.Request) *standing.Answer {
 		return nil
 	}
 	x.note(&d)
-	x.stands = &d
+	x.stands = d
 	c, ok := x.slice(k)
 	if !ok || len(c.spans) > 1 {
 		return nil
@@ -63,8 +63,8 @@ func (fields) WriteHeader(int) { panic("engine: an answer that is being decided 
 // standing returns what is about to be answered with c of k, whose fields are set
 // by now, as an Answer. Nil: the decision depends on more than an Answer names.
 func (x *exchange) standing(k *kept, c *slice) *standing.Answer {
-	d, t := x.stands, x.e.Standing
-	if d == nil || t == nil || d.TTL() <= 0 || x.e.KeyPart != nil || x.e.Terms.Version != nil || !k.Part.IsZero() ||
+	d, t := &x.stands, x.e.Standing
+	if d.Action != rules.Serve || t == nil || d.TTL() <= 0 || x.e.KeyPart != nil || x.e.Terms.Version != nil || !k.Part.IsZero() ||
 		!bodyAllowed(c.status) && !c.notModified || !x.ordinary() {
 		return nil
 	}
