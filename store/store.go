@@ -5,6 +5,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -121,6 +122,9 @@ var AtOnce = func() context.Context {
 	return ctx
 }()
 
+// PromptLen is the longest body that Prompt.Prepare brings, in octets.
+const PromptLen = 64 << 10
+
 // A Prompt store has octets that it can give without waiting for anything. Its
 // methods never wait for a disk or another process, and may be called by any
 // number of goroutines at once.
@@ -133,6 +137,11 @@ type Prompt interface {
 
 	// OpenNow is Open for what AppendNow could append.
 	OpenNow(key Key, id ID, rev uint32, off, n int64) (Pinned, bool)
+
+	// Prepare has it read in the background what is kept under key, but for bodies
+	// longer than PromptLen, and then calls done: it may be at hand now, for a
+	// moment. It reports false, and calls nobody, if there is nothing to be read.
+	Prepare(key Key, done func()) bool
 }
 
 // Unprepared is a Prompt that has nothing at hand.
@@ -145,6 +154,9 @@ func (Unprepared) AppendNow(dst []byte, _ Key, _ ID, _ uint32, _, _ int64) ([]by
 
 // OpenNow implements Prompt.
 func (Unprepared) OpenNow(Key, ID, uint32, int64, int64) (Pinned, bool) { return nil, false }
+
+// Prepare implements Prompt.
+func (Unprepared) Prepare(Key, func()) bool { return false }
 
 // Pinned are octets that stay as they are until Close. They are one goroutine's.
 type Pinned interface {
@@ -193,6 +205,12 @@ type Writer interface {
 	Abort(cause error)
 }
 
+// Octets are a body in memory.
+type Octets []byte
+
+// ReadAt implements io.ReaderAt.
+func (o Octets) ReadAt(p []byte, off int64) (int, error) { return bytes.NewReader(o).ReadAt(p, off) }
+
 // An Object is a whole entry on its way from one tier to another, name and
 // all. It is valid during the call it is given to and no longer.
 type Object struct {
@@ -201,7 +219,8 @@ type Object struct {
 	Rev  uint32
 	Head Head
 
-	// Size is the length of Body in octets.
+	// Size is the length of Body in octets. A Body that is Octets is read where it
+	// lies.
 	Size int64
 	Body io.ReaderAt
 

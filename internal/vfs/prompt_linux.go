@@ -39,8 +39,9 @@ func (f promptFile) ReadNow(p []byte, off int64) (n int, err error) {
 	if f.raw.Control(func(fd uintptr) {
 		v := syscall.Iovec{Base: &p[0]}
 		v.SetLen(len(p))
-		// A word has 64 bits on these machines: the offset is all in the first.
-		got, _, said = syscall.Syscall6(preadv2, fd, uintptr(unsafe.Pointer(&v)), 1, uintptr(off), 0, nowait)
+		// A word has 64 bits on these machines: the offset is all in the first. It
+		// does not wait, so the scheduler need not be told.
+		got, _, said = syscall.RawSyscall6(preadv2, fd, uintptr(unsafe.Pointer(&v)), 1, uintptr(off), 0, nowait)
 	}) != nil { // its only reason, with an error that os does not export
 		return 0, f.wrap("read", fs.ErrClosed)
 	}

@@ -1,7 +1,6 @@
 package disk
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -350,7 +349,7 @@ func (r *reader) Whole(key store.Key) (store.Object, bool) {
 	head := rec.start[rec.headAt():rec.bodyAt()]
 	return store.Object{
 		Key: key, ID: rec.id, Rev: rec.rev, Head: store.Head{Octets: head, Until: rec.until},
-		Size: rec.size, Body: bytes.NewReader(r.whole), Mark: mark(rec.addr, rec.seq),
+		Size: rec.size, Body: store.Octets(r.whole), Mark: mark(rec.addr, rec.seq),
 	}, sumOf(head) == rec.headSum
 }
 

@@ -37,6 +37,7 @@ import (
 
 	"github.com/larderhq/larder/internal/vfs"
 	"github.com/larderhq/larder/store"
+	"github.com/larderhq/larder/store/disk/internal/index"
 )
 
 // Defaults of Options.
@@ -497,7 +498,7 @@ func (s *Store) Head(ctx context.Context, key store.Key, id store.ID, rev uint32
 	if err != nil {
 		return nil, err
 	}
-	r, err := v.hinted(ctx, hash, key, id)
+	r, err := v.hinted(ctx, hash, key, id, 0)
 	if err == nil && r.rev < rev {
 		r, err = v.entry(ctx, hash, key, id)
 	}
@@ -572,7 +573,7 @@ func (s *Store) Open(ctx context.Context, key store.Key, id store.ID, off, n int
 	if err != nil {
 		return nil, err
 	}
-	r, err := v.hinted(ctx, hash, key, id)
+	r, err := v.hinted(ctx, hash, key, id, firstRead(off, n))
 	if err != nil {
 		return nil, lost(err)
 	}
@@ -588,6 +589,15 @@ func (s *Store) Open(ctx context.Context, key store.Key, id store.ID, off, n int
 	return rd, nil
 }
 
+// firstRead is how much of a body is read together with the start of its record by
+// those who want n octets from off: all up to there of what may have one block.
+func firstRead(off, n int64) int64 {
+	if off > blockLen || n > blockLen-off || n <= 0 {
+		return 0
+	}
+	return off + n
+}
+
 // Now is what OpenNow returns.
 type Now interface {
 	store.Pinned
@@ -601,7 +611,7 @@ func (s *Store) OpenNow(key store.Key, id store.ID, rev uint32, off, n int64) (N
 	if err != nil || v.recovering() {
 		return nil, false
 	}
-	r, err := v.hinted(store.AtOnce, hash, key, id)
+	r, err := v.hinted(store.AtOnce, hash, key, id, firstRead(off, n))
 	if err != nil {
 		return nil, false
 	}
@@ -611,6 +621,42 @@ func (s *Store) OpenNow(key store.Key, id store.ID, rev uint32, off, n int64) (N
 	}
 	rd, err := v.openBody(store.AtOnce, &r, off, n)
 	return rd, err == nil
+}
+
+// preparable is how many entries of a key Prepare reads.
+const preparable = 8
+
+// Prepare implements store.Prompt, for keys with at most preparable entries.
+func (s *Store) Prepare(key store.Key, done func()) bool {
+	v, hash, err := s.homeOf(key)
+	if err != nil || v.recovering() || !v.prompt() {
+		return false
+	}
+	refs := v.refs(hash, nil)
+	if len(refs) == 0 || len(refs) > preparable {
+		return false
+	}
+	go func() {
+		defer done()
+		for _, ref := range refs {
+			v.prepare(ref)
+		}
+	}()
+	return true
+}
+
+// prepare reads the start of the record at ref, which may be gone, and a body of
+// one block.
+func (v *volume) prepare(ref index.Ref) {
+	n := int64(peekLen)
+	if all := index.ClassSize(ref.Class); all <= blockLen+blockLen/2 { // the class of those with one block
+		n = min(all, peekLen+blockLen)
+	}
+	n = min(n, v.limitAt(ref.Addr))
+	room := takeRoom(n)
+	if v.pread(context.Background(), room.octets[:n], int64(ref.Addr)*unit) == nil {
+		room.give()
+	}
 }
 
 // Create implements store.Store. A body of unknown length, or of more than a

@@ -61,7 +61,7 @@ func (v *volume) find(ctx context.Context, hash uint64, key store.Key) (all []re
 				continue
 			}
 			seq := v.seqAt(ref.Addr)
-			r, said, err := v.peek(ctx, ref, hash, key)
+			r, said, err := v.peek(ctx, ref, hash, key, 0)
 			if err != nil && said != unread {
 				return nil, nil, err
 			}
@@ -108,15 +108,16 @@ func (v *volume) refs(hash uint64, into []index.Ref) []index.Ref {
 	return v.index.Find(hash, into[:0])
 }
 
-// peek reads the start of the record at ref. The record is mine, or none.
-func (v *volume) peek(ctx context.Context, ref index.Ref, hash uint64, key store.Key) (record, verdict, error) {
+// peek reads the start of the record at ref, with as much of the body as is wanted
+// if key and head are not long. The record is mine, or none.
+func (v *volume) peek(ctx context.Context, ref index.Ref, hash uint64, key store.Key, want int64) (record, verdict, error) {
 	seq := v.seqAt(ref.Addr)
 	if seq == 0 {
 		return record{}, stale, nil
 	}
 	n := index.ClassSize(ref.Class)
 	if n > startLen {
-		n = peekLen
+		n = min(n, peekLen+want)
 	}
 	n = min(n, v.limitAt(ref.Addr))
 	r := record{ref: ref, room: takeRoom(n)}
@@ -302,8 +303,8 @@ func (v *volume) takeKept(hash uint64, id store.ID) (record, bool) {
 }
 
 // hinted is entry for those who have seen a revision already, and are content
-// with the record that was the newest then.
-func (v *volume) hinted(ctx context.Context, hash uint64, key store.Key, id store.ID) (record, error) {
+// with the record that was the newest then. They want so much of its body.
+func (v *volume) hinted(ctx context.Context, hash uint64, key store.Key, id store.ID, want int64) (record, error) {
 	if v.recovering() {
 		return v.entry(ctx, hash, key, id)
 	}
@@ -319,7 +320,7 @@ func (v *volume) hinted(ctx context.Context, hash uint64, key store.Key, id stor
 			if ref.Addr != addr || ref.Flags&v.lent != 0 {
 				continue
 			}
-			if r, ok := v.recall(ctx, kept, ref, hash, key); ok && r.id == id && v.counts(v, key, id) {
+			if r, ok := v.recall(ctx, kept, ref, hash, key, want); ok && r.id == id && v.counts(v, key, id) {
 				return r, nil
 			}
 		}
@@ -328,9 +329,9 @@ func (v *volume) hinted(ctx context.Context, hash uint64, key store.Key, id stor
 }
 
 // recall returns the record at ref, from what was kept of it, if anything was.
-func (v *volume) recall(ctx context.Context, kept record, ref index.Ref, hash uint64, key store.Key) (record, bool) {
+func (v *volume) recall(ctx context.Context, kept record, ref index.Ref, hash uint64, key store.Key, want int64) (record, bool) {
 	if kept.room == nil {
-		r, said, err := v.peek(ctx, ref, hash, key)
+		r, said, err := v.peek(ctx, ref, hash, key, want)
 		return r, err == nil && said == mine
 	}
 	// The index has it, so all that may have changed is the life of its segment.

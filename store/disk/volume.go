@@ -427,15 +427,20 @@ func (v *volume) readLater(p []byte, off int64, slot int) error {
 // read ahead and the disk takes no more: so it is not asked while the disk keeps
 // anybody waiting for longer than it should.
 func (v *volume) readNow(p []byte, off int64) (n int) {
-	file, ok := v.segments.(vfs.Prompt)
-	if !ok || v.unprompt.Load() || v.watch.longest() > v.opts.Patience/8 {
+	if !v.prompt() {
 		return 0
 	}
-	n, err := file.ReadNow(p, off)
+	n, err := v.segments.(vfs.Prompt).ReadNow(p, off)
 	if errors.Is(err, errors.ErrUnsupported) {
 		v.unprompt.Store(true)
 	}
 	return n
+}
+
+// prompt tells whether readNow may read anything.
+func (v *volume) prompt() bool {
+	_, ok := v.segments.(vfs.Prompt)
+	return ok && !v.unprompt.Load() && v.watch.longest() <= v.opts.Patience/8
 }
 
 // errRead wraps what the disk said when it could not read.

@@ -18,11 +18,15 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // suite holds stores of the size that storetest asks for to the contract.
 func suite(t *testing.T, opts Options, change func(s *Store)) {
 	opts.Budget, opts.MaxObject = 4*storetest.Room, 8<<20
-	storetest.Run(t, func(t *testing.T) store.Store {
+	open := func(t *testing.T) *Store {
 		s := New(opts)
 		change(s)
 		t.Cleanup(func() { s.Close() })
 		return s
+	}
+	storetest.Run(t, func(t *testing.T) store.Store { return open(t) })
+	t.Run("Prompt", func(t *testing.T) {
+		storetest.Prompt(t, func(t *testing.T) storetest.PromptStore { return open(t) })
 	})
 }
 

@@ -296,10 +296,17 @@ func (s *Store) AppendNow(dst []byte, key store.Key, id store.ID, rev uint32, of
 	return dst, true
 }
 
+// Prepare implements store.Prompt: all there is is at hand.
+func (s *Store) Prepare(store.Key, func()) bool { return false }
+
 // OpenNow implements store.Prompt.
 func (s *Store) OpenNow(key store.Key, id store.ID, rev uint32, off, n int64) (store.Pinned, bool) {
 	r, err := s.open(opening{key: key, id: id, rev: int64(rev), off: off, want: n})
 	if err != nil || r == nil {
+		return nil, false
+	}
+	if int64(len(r.run)+len(r.rest)) != n { // there is less
+		r.Close()
 		return nil, false
 	}
 	return r, true

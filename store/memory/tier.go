@@ -37,10 +37,14 @@ func (s *Store) Put(o *store.Object) error {
 		w.done = true
 		w.giveAll()
 	}()
-	if err := w.fill(o); err != nil {
-		return err
+	if octets, ok := o.Body.(store.Octets); ok && int64(len(octets)) == o.Size && o.Size <= smallBody {
+		a.body = octets
+	} else {
+		if err := w.fill(o); err != nil {
+			return err
+		}
+		a.body, a.run, _ = w.final()
 	}
-	a.body, a.run, _ = w.final()
 	s.above(o.ID)
 	a.admitted, a.refused = w.admitted, w.refused
 	var closed error

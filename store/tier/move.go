@@ -1,7 +1,6 @@
 package tier
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"slices"
@@ -90,7 +89,7 @@ func (s *Store) raise(key store.Key, id store.ID) {
 	if _, err := io.ReadFull(io.NewSectionReader(o.Body, 0, o.Size), body); err != nil {
 		return
 	}
-	o.Body = bytes.NewReader(body)
+	o.Body = store.Octets(body)
 	st := s.stripeOf(key)
 	st.mu.Lock()
 	defer st.mu.Unlock()

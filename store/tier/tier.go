@@ -218,6 +218,9 @@ func (s *Store) OpenNow(key store.Key, id store.ID, rev uint32, off, n int64) (s
 	return s.lowerNow(key, id, rev, off, n)
 }
 
+// Prepare implements store.Prompt.
+func (s *Store) Prepare(key store.Key, done func()) bool { return s.disk.Prepare(key, done) }
+
 // lowerNow opens what the disk can give at once.
 func (s *Store) lowerNow(key store.Key, id store.ID, rev uint32, off, n int64) (store.Pinned, bool) {
 	r, ok := s.disk.OpenNow(key, id, rev, off, n)

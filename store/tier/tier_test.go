@@ -43,6 +43,22 @@ func over(t testing.TB, fs vfs.FS, budget int64) *Store {
 	return s
 }
 
+// What is not in memory is at hand once it was read: with a system that keeps what
+// was written, and with one that does not.
+func TestPrompt(t *testing.T) {
+	for name, cold := range map[string]bool{"warm": false, "cold": true} {
+		t.Run(name, func(t *testing.T) {
+			storetest.Prompt(t, func(t *testing.T) storetest.PromptStore {
+				var fs vfs.FS = vfs.NewMem(1 << 30)
+				if cold {
+					fs = vfs.Cold{FS: fs}
+				}
+				return over(t, fs, 64<<10)
+			})
+		})
+	}
+}
+
 func TestStore(t *testing.T) {
 	for name, budget := range map[string]int64{"all in memory": 4 * storetest.Room, "most on disk": 1 << 20} {
 		t.Run(name, func(t *testing.T) {
