@@ -1,13 +1,17 @@
 package engine_test
 
 import (
+	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/larderhq/larder/internal/engine"
 	"github.com/larderhq/larder/internal/sim"
+	"github.com/larderhq/larder/internal/standing"
+	"github.com/larderhq/larder/store"
 	"github.com/larderhq/larder/store/memory"
 )
 
@@ -35,11 +39,8 @@ func (d *discard) WriteHeader(status int) { d.status = status }
 
 func (d *discard) Write(p []byte) (int, error) { d.n += len(p); return len(p), nil }
 
-// BenchmarkHit is a hit at the engine's door: no sockets, a whole response
-// with its head, as a browser asks for it.
-func BenchmarkHit(b *testing.B) {
-	s := memory.New(memory.Options{Budget: 64 << 20})
-	defer s.Close()
+// page is the head of an ordinary response.
+func page() http.Header {
 	h := http.Header{}
 	for _, line := range []string{
 		"Cache-Control: public, max-age=3600", `Etag: "v1-1024"`, "Content-Type: application/octet-stream",
@@ -48,7 +49,15 @@ func BenchmarkHit(b *testing.B) {
 		name, value, _ := strings.Cut(line, ": ")
 		h.Set(name, value)
 	}
-	e := engine.New(engine.Config{Store: s, Forward: once{h}})
+	return h
+}
+
+// BenchmarkHit is a hit at the engine's door: no sockets, a whole response
+// with its head, as a browser asks for it.
+func BenchmarkHit(b *testing.B) {
+	s := memory.New(memory.Options{Budget: 64 << 20})
+	defer s.Close()
+	e := engine.New(engine.Config{Store: s, Forward: once{page()}})
 	defer e.Close()
 	r := sim.Request("GET", "/1024/hot", "", "User-Agent: Mozilla/5.0", "Accept: text/html", "Accept-Encoding: gzip, br", "Accept-Language: en", "Cookie: a=b")
 	w := &discard{header: make(http.Header, 16)}
@@ -65,5 +74,34 @@ func BenchmarkHit(b *testing.B) {
 	}
 	if w.status != 200 || !strings.Contains(w.header.Get("Cache-Status"), "hit") {
 		b.Fatalf("not a hit: %d %v", w.status, w.header)
+	}
+}
+
+// BenchmarkDecide is a decision about one of more objects than are remembered
+// decoded, as a browser asks for them.
+func BenchmarkDecide(b *testing.B) {
+	const objects = 60_000
+	s := memory.New(memory.Options{Budget: 256 << 20})
+	defer s.Close()
+	e := engine.New(engine.Config{Store: s, Forward: once{page()}, Standing: engine.Standing(nil)})
+	defer e.Close()
+	w := &discard{header: make(http.Header, 16)}
+	requests := make([]*http.Request, objects)
+	for i := range requests {
+		r := sim.Request("GET", fmt.Sprint("/1024/", i), "", "User-Agent: Mozilla/5.0", "Accept: text/html", "Accept-Encoding: gzip, br", "Accept-Language: en", "Cookie: a=b")
+		clear(w.header)
+		e.ServeHTTP(w, r)
+		requests[i] = r.WithContext(store.AtOnce)
+	}
+	var a standing.Answer
+	for e.Decide(requests[objects-1], &a) != standing.Decided { // the last fetch may be under way
+		runtime.Gosched()
+	}
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		if n = (n + 7919) % objects; e.Decide(requests[n], &a) != standing.Decided {
+			b.Fatal("nothing was decided")
+		}
 	}
 }

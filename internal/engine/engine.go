@@ -164,7 +164,7 @@ func New(c Config) *Engine {
 	e.backoff.seed()
 	e.spoken.learn(spokenFor)
 	e.spoken.learn(c.SpokenFor)
-	e.exchanges.New = func() any { return new(exchange) }
+	e.exchanges.New = func() any { return &exchange{room: &room{fields: make(fields)}} }
 	e.ctx, e.stopBackground = context.WithCancel(context.Background())
 	return e
 }

@@ -18,6 +18,7 @@ import (
 // An exchange is one request on its way. One goroutine has it; what outlives
 // the request gets copies.
 type exchange struct {
+	*room
 	e *Engine
 	w http.ResponseWriter
 	r *http.Request
@@ -25,25 +26,22 @@ type exchange struct {
 	came         time.Time // steady
 	steady, wall time.Time // when the request came, or came round again
 	target       canon.Target
-	key          []byte
 	req          rules.Request
 	event        observe.Event
 	counted      countedWriter
-	scratch      bytes.Buffer
 
-	// entries are what is stored under the key, and candidates those that
-	// could be read; whole and part point at the ones to use, or are nil.
-	entries    []store.Entry
-	candidates []*rules.Stored
-	kept       []*kept
-	whole      *kept
-	part       *kept
-	miss       rules.Reason
+	// whole and part point at the candidates to use, or are nil.
+	whole *kept
+	part  *kept
+	miss  rules.Reason
 
 	// moment is when the store was looked at, and stands what was decided then, if
 	// that may be said to others: which is to Serve.
 	moment standing.Moment
 	stands rules.Decision
+
+	// deciding says that nothing is sent: see Decide.
+	deciding bool
 
 	// refreshes says that what is served is to be validated in the background.
 	refreshes bool
@@ -60,8 +58,35 @@ type exchange struct {
 	vary []string
 }
 
+// A room is what exchanges use again, one after the other.
+type room struct {
+	key     []byte
+	scratch bytes.Buffer
+
+	// entries are what is stored under the key, and candidates those that
+	// could be read.
+	entries    []store.Entry
+	candidates []*rules.Stored
+	kept       []*kept
+
+	// For what is decided, and not sent.
+	slate  slate
+	fields fields
+	names  []string
+	answer standing.Answer
+}
+
+// clear keeps nothing but the room.
+func (m *room) clear() {
+	clear(m.candidates)
+	clear(m.kept)
+	clear(m.fields)
+	m.key, m.entries, m.candidates, m.kept = m.key[:0], m.entries[:0], m.candidates[:0], m.kept[:0]
+	m.slate.wipe()
+}
+
 func (x *exchange) begin(e *Engine, w http.ResponseWriter, r *http.Request) {
-	*x = exchange{e: e, w: w, r: r, key: x.key[:0], entries: x.entries[:0], candidates: x.candidates[:0], kept: x.kept[:0], scratch: x.scratch}
+	*x = exchange{room: x.room, e: e, w: w, r: r}
 	x.steady, x.wall = e.Clock()
 	x.came = x.steady
 	x.event = observe.Event{
@@ -82,9 +107,8 @@ func (x *exchange) end() {
 // release gives the exchange back.
 func (x *exchange) release() {
 	e := x.e
-	clear(x.candidates)
-	clear(x.kept)
-	*x = exchange{key: x.key, entries: x.entries[:0], candidates: x.candidates[:0], kept: x.kept[:0], scratch: x.scratch}
+	x.clear()
+	*x = exchange{room: x.room}
 	e.exchanges.Put(x)
 }
 
@@ -208,7 +232,7 @@ func (x *exchange) lookup() {
 		x.event.Fault = err
 	}
 	for _, entry := range x.entries {
-		k, err := x.e.heads.decode(x.r.Context(), x.key, entry, x.e)
+		k, err := x.decode(entry)
 		if err != nil {
 			x.event.Fault = err
 		}
@@ -225,6 +249,17 @@ func (x *exchange) lookup() {
 	if c.Part >= 0 {
 		x.part = x.kept[c.Part]
 	}
+}
+
+// decode returns entry with its head decoded, or nil: see heads.decode.
+func (x *exchange) decode(entry store.Entry) (*kept, error) {
+	if !x.deciding {
+		return x.e.heads.decode(x.r.Context(), x.key, entry, x.e)
+	}
+	if k := x.e.heads.recall(entry); k != nil {
+		return k, nil
+	}
+	return x.slate.decode(x.r.Context(), x.key, entry, x.e)
 }
 
 // chosen is the stored response that a decision is about.
@@ -345,14 +380,13 @@ func (x *exchange) deliverKept(k *kept, reply []replyField, age int64) bool {
 		x.refreshes = false
 		x.refresh()
 	}
-	x.dress(k, reply, age, &c)
+	x.dress(k, reply, &c)
+	x.tell(k, age)
 	if len(c.spans) > 1 {
 		x.multipart(k, c.spans, parts)
 		return true
 	}
-	if a := x.standing(k, &c); a != nil {
-		x.e.Standing.Publish(a)
-	}
+	x.publish(k, &c)
 	x.respond(c.status)
 	if x.r.Method != http.MethodHead && bodyAllowed(c.status) {
 		x.copyKept(k, body, c.off+k.Part.First, c.n)
@@ -360,21 +394,12 @@ func (x *exchange) deliverKept(k *kept, reply []replyField, age int64) bool {
 	return true
 }
 
-// dress sets the fields of an answer with what c has of k.
-func (x *exchange) dress(k *kept, reply []replyField, age int64, c *slice) {
+// dress sets the fields of an answer with what c has of k, but for those of tell.
+func (x *exchange) dress(k *kept, reply []replyField, c *slice) {
 	x.event.Status = c.status // known now, as Cache-Status compares it with the origin's
 	h := x.w.Header()
 	for _, f := range reply {
 		h[f.name] = f.lines
-	}
-	switch {
-	case age < 0:
-		x.status()
-	case x.e.Terms.HideAge:
-		delete(h, "Age") // one that was received is out of date
-		x.status()
-	default:
-		x.rendered(k, age)
 	}
 	switch {
 	case c.notModified:
@@ -394,14 +419,32 @@ func (x *exchange) lost(err error) bool {
 	return false
 }
 
-// rendered sets Age and Cache-Status, which look the same for a second.
-func (x *exchange) rendered(k *kept, age int64) {
+// brief tells whether Cache-Status says no more of k than that this is a hit, and
+// its ttl.
+func (x *exchange) brief(k *kept) bool {
+	return x.event.Hit && !x.e.Explain && len(k.Header["Cache-Status"]) == 0
+}
+
+// tell sets Age and Cache-Status.
+func (x *exchange) tell(k *kept, age int64) {
 	h := x.w.Header()
-	if !x.event.Hit || x.e.Explain || len(k.Header["Cache-Status"]) > 0 {
+	switch {
+	case age < 0:
+		x.status()
+	case x.e.Terms.HideAge:
+		delete(h, "Age") // one that was received is out of date
+		x.status()
+	case x.brief(k):
+		x.rendered(k, age)
+	default:
 		h["Age"] = []string{strconv.FormatInt(age, 10)}
 		x.status()
-		return
 	}
+}
+
+// rendered sets Age and a brief Cache-Status, which look the same for a second.
+func (x *exchange) rendered(k *kept, age int64) {
+	h := x.w.Header()
 	r := k.rendered.Load()
 	if r == nil || r.age != age || r.ttl != x.event.TTL {
 		r = &rendered{age: age, ttl: x.event.TTL, ageLines: []string{strconv.FormatInt(age, 10)}}

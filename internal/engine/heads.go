@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"iter"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -64,19 +65,23 @@ type rendered struct {
 	statusLines []string
 }
 
+// recall returns entry decoded if it is remembered, or nil.
+func (h *heads) recall(entry store.Entry) *kept {
+	if k := h.slots[uint64(entry.ID)%headSlots].Load(); k != nil && k.entry.ID == entry.ID && k.entry.Rev == entry.Rev {
+		return k
+	}
+	return nil
+}
+
 // decode returns the entry under key with its head decoded, or nil if it has
 // gone, or has another head by now, or one that is not ours. An error is the
 // store's.
 func (h *heads) decode(ctx context.Context, key []byte, entry store.Entry, e *Engine) (*kept, error) {
-	slot := &h.slots[uint64(entry.ID)%headSlots]
-	if k := slot.Load(); k != nil && k.entry.ID == entry.ID && k.entry.Rev == entry.Rev {
+	if k := h.recall(entry); k != nil {
 		return k, nil
 	}
-	head, err := e.Store.Head(ctx, key, entry.ID, entry.Rev)
-	switch {
-	case errors.Is(err, store.ErrGone):
-		return nil, nil
-	case err != nil:
+	head, err := e.headOf(ctx, key, entry)
+	if head == nil {
 		return nil, err
 	}
 	stored, err := message.Decode(head, &e.Terms)
@@ -86,9 +91,61 @@ func (h *heads) decode(ctx context.Context, key []byte, entry store.Entry, e *En
 	k := e.prepare(entry, stored)
 	if len(head) <= headLimit {
 		k.weight = weigh(head, stored)
-		h.remember(slot, k)
+		h.remember(&h.slots[uint64(entry.ID)%headSlots], k)
 	}
 	return k, nil
+}
+
+// headOf returns the head of entry, or nil if it has gone. An error is the
+// store's.
+func (e *Engine) headOf(ctx context.Context, key []byte, entry store.Entry) ([]byte, error) {
+	head, err := e.Store.Head(ctx, key, entry.ID, entry.Rev)
+	if errors.Is(err, store.ErrGone) {
+		return nil, nil
+	}
+	return head, err
+}
+
+// A slate has entries decoded for one decision, in room that it uses again.
+type slate struct {
+	lines []*line
+	used  int
+}
+
+type line struct {
+	kept
+	decoder message.Decoder
+}
+
+// slateLimit is the longest head for which a line is used again, in octets.
+const slateLimit = 8 << 10
+
+// wipe ends the use of all that was decoded.
+func (s *slate) wipe() { s.used = 0 }
+
+// decode is heads.decode for what is not remembered, and will not be. The result
+// is good until wipe.
+func (s *slate) decode(ctx context.Context, key []byte, entry store.Entry, e *Engine) (*kept, error) {
+	head, err := e.headOf(ctx, key, entry)
+	if head == nil {
+		return nil, err
+	}
+	if s.used == len(s.lines) {
+		s.lines = append(s.lines, new(line))
+	}
+	l := s.lines[s.used]
+	if len(head) > slateLimit {
+		l = new(line)
+	} else {
+		s.used++
+	}
+	stored, err := l.decoder.Decode(head, &e.Terms)
+	if err != nil {
+		return nil, nil
+	}
+	l.Stored, l.entry, l.reply = stored, entry, l.reply[:0]
+	e.compose(&l.kept)
+	return &l.kept, nil
 }
 
 // weigh is the room that a decoded head takes, in octets and roughly half.
@@ -121,46 +178,56 @@ func (h *heads) remember(slot *atomic.Pointer[kept], k *kept) {
 // prepare makes the answer that entry gives while it is used as it is.
 func (e *Engine) prepare(entry store.Entry, stored *rules.Stored) *kept {
 	k := &kept{Stored: stored, entry: entry}
-	k.reply = slices.DeleteFunc(e.validated(k), func(f replyField) bool {
-		return slices.Contains(stored.Policy.NoCacheFields, f.name) // RFC 9111 §5.2.2.4
-	})
+	k.reply = make([]replyField, 0, len(stored.Header)+1)
+	e.compose(k)
 	return k
+}
+
+// compose appends to the reply of k what it consists of.
+func (e *Engine) compose(k *kept) {
+	k.reply = e.appendReply(k.reply, k)
+	if len(k.Policy.NoCacheFields) > 0 { // RFC 9111 §5.2.2.4
+		k.reply = slices.DeleteFunc(k.reply, func(f replyField) bool { return slices.Contains(k.Policy.NoCacheFields, f.name) })
+	}
 }
 
 // validated are the fields of an answer that the origin has just confirmed: all
 // of them, also those that a qualified no-cache names.
-func (e *Engine) validated(k *kept) []replyField {
-	h := e.outward(k.Header)
-	if !k.Part.IsZero() {
-		delete(h, "Content-Range") // written anew for each answer
+func (e *Engine) validated(k *kept) []replyField { return e.appendReply(nil, k) }
+
+// appendReply appends the fields of k that are for clients.
+func (e *Engine) appendReply(reply []replyField, k *kept) []replyField {
+	for name, lines := range e.outward(k.Header) {
+		if name != "Content-Range" || k.Part.IsZero() { // or it is written anew for each answer
+			reply = append(reply, replyField{name, lines})
+		}
 	}
 	if bodyAllowed(k.Status) {
-		h["Content-Length"] = []string{strconv.FormatInt(k.entry.Size, 10)}
-	}
-	reply := make([]replyField, 0, len(h))
-	for name, lines := range h {
-		reply = append(reply, replyField{name, lines})
+		reply = append(reply, replyField{"Content-Length", []string{strconv.FormatInt(k.entry.Size, 10)}})
 	}
 	return reply
 }
 
-// outward is a copy of the fields of a response with those removed that are not
-// for clients, and with us in Via where that is wished for.
-func (e *Engine) outward(header rules.Header) rules.Header {
-	out := make(rules.Header, len(header)+4)
-	for name, lines := range header {
-		out[name] = lines
+// outward yields the fields of a response that are for clients, with us in Via
+// where that is wished for.
+func (e *Engine) outward(header rules.Header) iter.Seq2[string, []string] {
+	return func(yield func(string, []string) bool) {
+		via := e.ViaResponse && e.Pseudonym != ""
+		for name, lines := range header {
+			switch {
+			case via && name == "Via":
+			case e.Terms.Surrogate && name == "Surrogate-Control":
+			case slices.Contains(e.Terms.StripTargeted, name):
+			default:
+				if !yield(name, lines) {
+					return
+				}
+			}
+		}
+		if via {
+			yield("Via", append(slices.Clip(header["Via"]), e.viaMember(1, 1)))
+		}
 	}
-	for _, name := range e.Terms.StripTargeted {
-		delete(out, name)
-	}
-	if e.Terms.Surrogate {
-		delete(out, "Surrogate-Control")
-	}
-	if e.ViaResponse && e.Pseudonym != "" {
-		out["Via"] = append(slices.Clip(out["Via"]), e.viaMember(1, 1))
-	}
-	return out
 }
 
 // bodyAllowed tells whether a status has content (RFC 9110 §6.4.1).

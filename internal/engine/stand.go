@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -13,41 +14,51 @@ import (
 	"github.com/larderhq/larder/store"
 )
 
-// Decide returns what stands for r, which must be what a standing.Request is, if
-// that can be said without waiting for a disk or the origin: the context of r
-// should be store.AtOnce. Nil: it cannot. The Answer is offered to the Table. r
-// is not kept.
-func (e *Engine) Decide(r *http.Request) *standing.Answer {
+// Decide says what stands for r, which must be what a standing.Request is, if that
+// can be said without waiting for a disk or the origin: the context of r should be
+// store.AtOnce. It fills in a, which is offered to the Table too. Nothing of r is
+// kept, but in a.
+func (e *Engine) Decide(r *http.Request, a *standing.Answer) standing.Verdict {
 	if e.KeyPart != nil || e.Standing == nil {
-		return nil
+		return standing.Elsewhere
 	}
 	x := e.exchanges.Get().(*exchange)
-	x.begin(e, fields{}, r)
+	x.begin(e, x.fields, r)
+	x.deciding = true
 	defer x.release()
 	if err := x.read(); err != nil || x.e.looped(r.Header) || x.passes() != "" {
-		return nil
+		return standing.Elsewhere
 	}
 	x.lookup()
+	if errors.Is(x.event.Fault, context.Canceled) {
+		a.Key = append(a.Key[:0], x.key...)
+		return standing.Unread
+	}
+	if !x.foresee(a) {
+		return standing.Elsewhere
+	}
+	e.Standing.Offer(a)
+	return standing.Decided
+}
+
+// foresee fills in a with what would be answered, if that is what lookup found.
+func (x *exchange) foresee(a *standing.Answer) bool {
 	k := x.whole
 	if k == nil || x.event.Fault != nil {
-		return nil
+		return false
 	}
 	d := x.decide()
 	if d.Action != rules.Serve {
-		return nil
+		return false
 	}
 	x.note(&d)
 	x.stands = d
 	c, ok := x.slice(k)
 	if !ok || len(c.spans) > 1 {
-		return nil
+		return false
 	}
-	x.dress(k, k.reply, seconds(d.Age), &c)
-	a := x.standing(k, &c)
-	if a != nil {
-		e.Standing.Offer(a)
-	}
-	return a
+	x.dress(k, k.reply, &c)
+	return x.stand(k, &c, a)
 }
 
 // fields is an http.ResponseWriter that has nothing but fields.
@@ -60,34 +71,32 @@ func (fields) Write([]byte) (int, error) { panic("engine: an answer that is bein
 
 func (fields) WriteHeader(int) { panic("engine: an answer that is being decided was sent") }
 
-// standing returns what is about to be answered with c of k, whose fields are set
-// by now, as an Answer. Nil: the decision depends on more than an Answer names.
-func (x *exchange) standing(k *kept, c *slice) *standing.Answer {
+// publish has it stand what is about to be answered with c of k, whose fields are
+// set by now, if that may be said to others and is not yet.
+func (x *exchange) publish(k *kept, c *slice) {
+	if a := &x.answer; x.stand(k, c, a) && !x.e.Standing.Stands(a, x.steady) { // or it could not be replayed: the body is not at hand
+		x.e.Standing.Publish(a.Clone())
+	}
+}
+
+// stand fills in a with what is about to be answered with c of k. It reports false
+// if the decision depends on more than an Answer names.
+func (x *exchange) stand(k *kept, c *slice, a *standing.Answer) bool {
 	d, t := &x.stands, x.e.Standing
 	if d.Action != rules.Serve || t == nil || d.TTL() <= 0 || x.e.KeyPart != nil || x.e.Terms.Version != nil || !k.Part.IsZero() ||
-		!bodyAllowed(c.status) && !c.notModified || !x.ordinary() {
-		return nil
+		!bodyAllowed(c.status) && !c.notModified || !x.ordinary() || x.e.Terms.HideAge || !x.brief(k) {
+		return false
 	}
-	fields, ok := x.shape()
-	if !ok {
-		return nil
-	}
-	a := &standing.Answer{
-		Host: x.r.Host, Target: x.r.RequestURI, Fields: fields,
-		Key: slices.Clone(store.Key(x.key)), ID: k.entry.ID, Rev: k.entry.Rev, Off: c.off, Size: c.n,
+	*a = standing.Answer{
+		Host: x.r.Host, Target: x.r.RequestURI, Fields: a.Fields[:0],
+		Key: append(a.Key[:0], x.key...), ID: k.entry.ID, Rev: k.entry.Rev, Off: c.off, Size: c.n,
 		Status: c.status, Why: d.Why,
-		From: x.steady, Age: d.Age, TTL: d.TTL(), Moment: x.moment,
+		From: x.steady, Age: d.Age, TTL: d.TTL(), Head: a.Head[:0], Moment: x.moment,
 	}
 	if len(x.r.Header["Range"]) > 0 { // which HEAD does not heed (RFC 9110 §14.2)
 		a.Method = x.r.Method
 	}
-	if t.Stands(a, x.steady) { // and could not be replayed: the body is not at hand
-		return nil
-	}
-	if a.Head, ok = x.serialise(c.status); !ok {
-		return nil
-	}
-	return a
+	return x.shape(a) && x.serialise(a)
 }
 
 // ordinary tells whether the request is one that an Answer can be about: see
@@ -106,31 +115,32 @@ func (x *exchange) ordinary() bool {
 	return true
 }
 
-// shape lists the fields that the decision depended on: those that make the
+// shape lists in a the fields that the decision depended on: those that make the
 // request conditional or partial, and those by which any of the candidates was
-// chosen, or was not. ok is false if the origin is told another value of one of
-// them than the client has sent (see Engine.view), and for Cookie, whose values are
-// kept nowhere.
-func (x *exchange) shape() (fields []standing.Want, ok bool) {
-	names := []string{"If-Modified-Since", "If-None-Match", "Range"}
+// chosen, or was not. It reports false if the origin is told another value of one
+// of them than the client has sent (see Engine.view), and for Cookie, whose values
+// are kept nowhere.
+func (x *exchange) shape(a *standing.Answer) bool {
+	names := append(x.names[:0], "If-Modified-Since", "If-None-Match", "Range")
 	for _, s := range x.candidates {
 		for i := range s.Selecting {
 			names = append(names, s.Selecting[i].Name)
 		}
 	}
 	slices.Sort(names)
+	x.names = names
 	for _, name := range slices.Compact(names) {
 		lines := x.r.Header[name]
-		want := standing.Want{Name: strings.ToLower(name), Absent: len(lines) == 0}
+		want := standing.Want{Name: name, Absent: len(lines) == 0}
 		if name == "Host" || name == "Cookie" || len(lines) > 1 || x.e.Standing.Kind([]byte(name)) == standing.Deciding {
-			return nil, false
+			return false
 		}
 		if len(lines) == 1 {
 			want.Value = lines[0]
 		}
-		fields = append(fields, want)
+		a.Fields = append(a.Fields, want)
 	}
-	return fields, true
+	return true
 }
 
 // Fields that are left out of a serialised head: those that are filled in when it
@@ -144,52 +154,40 @@ var (
 // they would take the room of many.
 const longestStanding = 16 << 10
 
-// serialise writes the head as net/http does, and cuts it at Age and at the ttl of
-// Cache-Status. It reports false where that cannot be done: where net/http would
-// add to the fields, or Cache-Status says more than that this is a hit.
-func (x *exchange) serialise(status int) (head [3]string, ok bool) {
+// serialise writes the head of a as net/http does, without the seconds of Age and of
+// the ttl in Cache-Status. It reports false where net/http would add to the fields.
+func (x *exchange) serialise(a *standing.Answer) bool {
 	h := x.w.Header()
-	if len(h["Date"]) != 1 || len(h["Age"]) != 1 || len(h["Cache-Status"]) != 1 || h["Cache-Status"][0] != x.e.hit+strconv.FormatInt(x.event.TTL, 10) ||
-		len(h["Content-Type"]) > 1 || len(h["Connection"]) > 0 || len(h["Trailer"]) > 0 {
-		return head, false
+	if len(h["Date"]) != 1 || len(h["Content-Type"]) > 1 || len(h["Connection"]) > 0 || len(h["Trailer"]) > 0 {
+		return false
 	}
 	out := filledIn
-	if status == http.StatusNotModified {
+	if a.Status == http.StatusNotModified {
 		out = unsent
 	}
 	x.scratch.Reset()
 	if err := h.WriteSubset(&x.scratch, out); err != nil {
-		return head, false
+		return false
 	}
 	lines := x.scratch.Bytes()
 	if len(lines) > longestStanding {
 		x.scratch = bytes.Buffer{}
-		return head, false
+		return false
 	}
 	age, member := behind(lines, "Age"), behind(lines, "Cache-Status")
-
-	text := http.StatusText(status)
-	if text == "" {
-		text = "status code " + strconv.Itoa(status)
+	b := append(a.Head, "HTTP/1.1 "...)
+	b = strconv.AppendInt(b, int64(a.Status), 10)
+	if text := http.StatusText(a.Status); text != "" {
+		b = append(append(b, ' '), text...)
+	} else {
+		b = strconv.AppendInt(append(b, " status code "...), int64(a.Status), 10)
 	}
-	var b strings.Builder
-	b.Grow(len(lines) + len(text) + len(x.e.hit) + 64)
-	write := func(parts ...string) int {
-		for _, part := range parts {
-			b.WriteString(part)
-		}
-		return b.Len()
-	}
-	write("HTTP/1.1 ", strconv.Itoa(status), " ", text, "\r\n")
-	b.Write(lines[:age])
-	first := write("Age: ")
-	write("\r\n")
-	b.Write(lines[age:member])
-	second := write("Cache-Status: ", x.e.hit)
-	write("\r\n")
-	b.Write(lines[member:])
-	all := b.String()
-	return [3]string{all[:first], all[first:second], all[second:]}, true
+	b = append(append(append(b, "\r\n"...), lines[:age]...), "Age: "...)
+	a.AgeAt = len(b)
+	b = append(append(append(append(b, "\r\n"...), lines[age:member]...), "Cache-Status: "...), x.e.hit...)
+	a.TTLAt = len(b)
+	a.Head = append(append(b, "\r\n"...), lines[member:]...)
+	return true
 }
 
 // behind returns the offset of the first of sorted field lines whose name comes

@@ -3,6 +3,7 @@ package front
 import (
 	"log/slog"
 	"net/http"
+	"slices"
 
 	"github.com/larderhq/larder/internal/standing"
 	"github.com/larderhq/larder/store"
@@ -10,10 +11,14 @@ import (
 
 // An asker asks what stands for plain requests. It is one goroutine's.
 type asker struct {
-	decide func(*http.Request) *standing.Answer
+	decide func(*http.Request, *standing.Answer) standing.Verdict
 	log    *slog.Logger
-	r      *http.Request // used again for each
-	lines  []string      // those of its fields
+
+	// Used again for each request.
+	r      *http.Request
+	answer standing.Answer
+	octets []byte   // of the request
+	lines  []string // of its fields
 }
 
 func newAsker(o *Options) *asker {
@@ -21,34 +26,52 @@ func newAsker(o *Options) *asker {
 	return &asker{decide: o.Decide, log: o.Log, r: r.WithContext(store.AtOnce)}
 }
 
-// ask has it decided what p, from the client at addr, is answered with. Nil: not
-// here. What panics is for net/http, which ends one connection for it and not all.
-func (k *asker) ask(p *plain, addr string) (a *standing.Answer) {
+// ask has it decided what p, from the client at addr, is answered with. The Answer
+// is good until the next call. What panics is for net/http, which ends one
+// connection for it and not all.
+func (k *asker) ask(p *plain, addr string) (a *standing.Answer, said standing.Verdict) {
+	a = &k.answer
 	if k.decide == nil {
-		return nil
+		return a, standing.Elsewhere
 	}
 	defer func() {
 		if v := recover(); v != nil {
 			k.log.Error("a decision failed; please report it", "panic", v)
-			a = nil
+			said = standing.Elsewhere
 		}
 	}()
+	k.r.RemoteAddr = addr
+	k.translate(p)
+	return a, k.decide(k.r, a)
+}
+
+// translate makes r of p.
+func (k *asker) translate(p *plain) {
+	k.octets = append(append(k.octets[:0], p.Host...), p.Target...)
+	for _, f := range p.Fields {
+		k.octets = append(append(k.octets, f.Name...), f.Value...)
+	}
+	text := string(k.octets) // one for all
+	next := func(b []byte) string {
+		s := text[:len(b)]
+		text = text[len(b):]
+		return s
+	}
 	r := k.r
-	r.Method, r.Host, r.RequestURI, r.RemoteAddr = http.MethodGet, string(p.Host), string(p.Target), addr
+	r.Method, r.Host, r.RequestURI = http.MethodGet, next(p.Host), next(p.Target)
 	if p.Head {
 		r.Method = http.MethodHead
 	}
 	clear(r.Header)
-	k.lines = k.lines[:0]
+	k.lines = slices.Grow(k.lines[:0], len(p.Fields))
 	for _, f := range p.Fields {
-		name := http.CanonicalHeaderKey(string(f.Name))
+		name, value := http.CanonicalHeaderKey(next(f.Name)), next(f.Value)
 		if lines, ok := r.Header[name]; ok {
-			r.Header[name] = append(lines, string(f.Value)) // which has no room in lines
+			r.Header[name] = append(lines, value) // which has no room in lines
 			continue
 		}
-		k.lines = append(k.lines, string(f.Value))
+		k.lines = append(k.lines, value)
 		n := len(k.lines)
 		r.Header[name] = k.lines[n-1 : n : n]
 	}
-	return k.decide(r)
 }

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// A client is a connection. Its loop has it, but while it is lent.
+// A client is a connection. Its loop has it, but while it is lent: to net/http, or
+// to who reads for it what the loop does not have at hand.
 type client struct {
 	fd   int // has another number after each loan
 	loop *loop
@@ -20,6 +21,7 @@ type client struct {
 	begun   time.Time // when the head that held begins with began to come; zero: none did
 	held    []byte    // octets that came and are not answered yet, or nil
 	sending *sending
+	awaited bool // what held begins with was to be read for it
 	leaving bool // the last answer was given
 	gone    bool
 	tunnel  bool // a handler has it; the loop does not count it any more

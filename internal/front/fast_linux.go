@@ -22,7 +22,7 @@ type fast struct {
 	loans   chan *conn    // what net/http is to answer
 	places  chan struct{} // one for each client
 	looping sync.WaitGroup
-	lent    atomic.Int32 // clients that net/http has
+	lent    atomic.Int32 // clients that are lent
 
 	mu        sync.Mutex // guards listening
 	listening *os.File   // nil: nowhere, or no longer

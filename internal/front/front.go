@@ -85,9 +85,9 @@ type Options struct {
 
 	// Decide, where set, says what is answered to a request for which nothing
 	// stands yet, if it can say so at once: the context of the request is
-	// store.AtOnce. The request is not the callee's to keep. Nil from it: that
-	// is for the Handler.
-	Decide func(*http.Request) *standing.Answer
+	// store.AtOnce. It fills in the Answer, using the room that is there. The
+	// request is not the callee's to keep.
+	Decide func(*http.Request, *standing.Answer) standing.Verdict
 
 	// Log gets what is wrong with single connections, at debug level. Nil:
 	// slog.Default.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/larderhq/larder/internal/standing"
+	"github.com/larderhq/larder/store"
 )
 
 // A loan is a connection that net/http has for one request. It reads what came of
@@ -179,14 +180,14 @@ func (l *loan) extend(c *conn) error {
 	}
 	if _, is := l.next.read(s.opt.Standing, *c.window); is == entire {
 		now, _ := s.opt.Clock()
-		a := s.opt.Standing.Find(&l.next.Request, now)
+		a, said := s.opt.Standing.Find(&l.next.Request, now), standing.Decided
 		if a == nil {
 			if l.asker == nil {
 				l.asker = newAsker(&s.opt)
 			}
-			a = l.asker.ask(&l.next, l.client.addr)
+			a, said = l.asker.ask(&l.next, l.client.addr)
 		}
-		if a != nil && s.atHand(a) {
+		if said == standing.Unread || said == standing.Decided && (a.Size <= store.PromptLen || s.atHand(a)) {
 			return c.end()
 		}
 	}

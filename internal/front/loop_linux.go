@@ -44,6 +44,7 @@ type loop struct {
 	asker   *asker
 	in      []byte
 	out     []byte // answers to one client, until they are sent
+	unread  store.Key
 	event   observe.Event
 	events  [128]syscall.EpollEvent
 }
@@ -188,14 +189,21 @@ func (l *loop) process(c *client, in []byte) {
 		if is == begun {
 			break
 		}
-		if is == other || !l.answer(c, &l.request) {
-			if l.flush(c) {
-				l.s.lend(c, in)
-			} else {
+		said := standing.Elsewhere
+		if is == entire {
+			said = l.answer(c, &l.request)
+		}
+		if said != standing.Decided {
+			switch {
+			case !l.flush(c):
 				l.keep(c, in)
+			case said == standing.Elsewhere || c.awaited || !l.prepare(c, in):
+				c.awaited = false
+				l.s.lend(c, in)
 			}
 			return
 		}
+		c.awaited = false
 		if in = in[n:]; c.leaving { // and nobody hears what follows
 			in = nil
 		}
@@ -230,15 +238,47 @@ func (l *loop) keep(c *client, in []byte) {
 	c.held = append([]byte(nil), in...)
 }
 
-// answer appends what stands for r to out, or has it sent. It reports false, and
-// does nothing, if nothing stands, or its body is not at hand.
-func (l *loop) answer(c *client, r *plain) bool {
+// prepare has it read what answer said is not at hand. It reports false if that
+// cannot be done.
+func (l *loop) prepare(c *client, in []byte) bool {
+	c.held, c.awaited, c.begun = append([]byte(nil), in...), true, time.Time{}
+	c.lent.Store(true)
+	l.s.lent.Add(1)
+	c.events = syscall.EPOLLONESHOT // nothing, and even its end only once
+	if syscall.EpollCtl(l.ep, syscall.EPOLL_CTL_MOD, c.fd, &syscall.EpollEvent{Events: c.events, Fd: int32(c.fd)}) == nil &&
+		l.s.prompt.Prepare(l.unread, c.prepared) {
+		return true
+	}
+	l.s.lent.Add(-1)
+	c.lent.Store(false)
+	c.held = nil
+	return false
+}
+
+// prepared gives c back to its loop, for another try.
+func (c *client) prepared() {
+	c.loop.s.lent.Add(-1)
+	c.active, _ = c.loop.s.opt.Clock()
+	c.events = toWrite // which it is: so the loop looks at once
+	if syscall.EpollCtl(c.loop.ep, syscall.EPOLL_CTL_MOD, c.fd, &syscall.EpollEvent{Events: c.events, Fd: int32(c.fd)}) != nil {
+		c.close()
+		return
+	}
+	c.lent.Store(false) // until then the loop does not heed what it is told
+}
+
+// answer appends what stands for r to out, or has it sent. Otherwise it does
+// nothing; if the answer may be on a disk, its key is in unread.
+func (l *loop) answer(c *client, r *plain) standing.Verdict {
 	a := l.s.opt.Standing.Find(&r.Request, l.now)
 	if a == nil {
-		if a = l.asker.ask(r, c.addr); a == nil {
-			return false
+		var said standing.Verdict
+		if a, said = l.asker.ask(r, c.addr); said != standing.Decided {
+			l.unread = a.Key
+			return said
 		}
 	}
+	l.unread = a.Key
 	size := a.Size
 	if r.Head {
 		size = 0
@@ -253,20 +293,20 @@ func (l *loop) answer(c *client, r *plain) bool {
 		body, ok := l.s.prompt.OpenNow(a.Key, a.ID, a.Rev, a.Off, size)
 		if !ok {
 			l.out = l.out[:before]
-			return false
+			return standing.Unread
 		}
 		c.sending = &sending{body: body, answer: a, left: size, size: size}
 	} else {
 		var ok bool
 		if l.out, ok = l.s.prompt.AppendNow(l.out, a.Key, a.ID, a.Rev, a.Off, size); !ok {
 			l.out = l.out[:before]
-			return false
+			return standing.Unread
 		}
 		l.observe(c, a, r.Head, size, l.now, nil)
 	}
 	c.begun = time.Time{}
 	c.leaving = closes
-	return true
+	return standing.Decided
 }
 
 // observe tells of an answer that was begun then.
@@ -309,8 +349,8 @@ func (l *loop) flush(c *client) bool {
 	s := c.sending
 	s.first, s.since, s.began = l.out, l.now, l.now
 	done := l.send(c, s)
-	if !done && len(s.first) > 0 && !c.gone {
-		s.first = append([]byte(nil), s.first...) // out is used again
+	if !done && !c.gone { // both are used again
+		s.first, s.answer = append([]byte(nil), s.first...), s.answer.Clone()
 	}
 	l.out = l.out[:0]
 	return done

@@ -54,7 +54,7 @@ func newTwin(t *testing.T, limits Limits, origin http.HandlerFunc, more ...func(
 	}
 	e := engine.New(c)
 	tw.slow = serveOptions(Options{Handler: e, Limits: limits})
-	tw.fast = serveOptions(Options{Handler: e, Limits: limits, Standing: c.Standing, Store: tw.store, Clock: clock, Sink: &tw.replayed, Decide: e.Decide})
+	tw.fast = serveOptions(Options{Handler: e, Limits: limits, Standing: c.Standing, Store: c.Store, Clock: clock, Sink: &tw.replayed, Decide: e.Decide})
 	t.Cleanup(func() {
 		tw.slow.end(t)
 		tw.fast.end(t)

@@ -3,6 +3,7 @@ package message
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/larderhq/larder/internal/rules"
@@ -56,11 +57,24 @@ func Encode(s *rules.Stored) []byte {
 // Decode reads what Encode wrote and derives what the rules need. The octets
 // are copied. ErrHead: the head is damaged or of another version.
 func Decode(head []byte, terms *rules.Terms) (*rules.Stored, error) {
+	return new(Decoder).Decode(head, terms)
+}
+
+// A Decoder decodes one head after the other in the same room. It is one
+// goroutine's.
+type Decoder struct {
+	stored rules.Stored
+	lines  []string
+}
+
+// Decode is the function of that name. The result is good until the next call.
+func (d *Decoder) Decode(head []byte, terms *rules.Terms) (*rules.Stored, error) {
 	if len(head) == 0 || head[0] != version {
 		return nil, ErrHead
 	}
 	r := reader{text: string(head[1:])}
-	s := &rules.Stored{
+	s := &d.stored
+	*s = rules.Stored{
 		Status:     int(r.uvarint()),
 		Received:   time.Unix(0, r.varint()),
 		InitialAge: time.Duration(r.varint()),
@@ -70,17 +84,21 @@ func Decode(head []byte, terms *rules.Terms) (*rules.Stored, error) {
 		ToClose:    r.bool(),
 		Version:    r.textValue(),
 		Extra:      r.textValue(),
+		Selecting:  s.Selecting[:0],
+		Header:     s.Header,
 	}
-	if n := r.count(4); n > 0 {
-		s.Selecting = make([]rules.Selecting, 0, n)
-		for ; n > 0 && !r.bad; n-- {
-			s.Selecting = append(s.Selecting, rules.Selecting{Name: r.textValue(), Present: r.bool(), Value: r.textValue(), Line: r.textValue()})
-		}
+	n := r.count(4)
+	s.Selecting = slices.Grow(s.Selecting, n)
+	for ; n > 0 && !r.bad; n-- {
+		s.Selecting = append(s.Selecting, rules.Selecting{Name: r.textValue(), Present: r.bool(), Value: r.textValue(), Line: r.textValue()})
 	}
 	names := r.count(2)
 	lines := r.count(1)
-	all := make([]string, 0, lines)
-	s.Header = make(rules.Header, min(names, 64))
+	all := slices.Grow(d.lines[:0], lines)
+	if s.Header == nil {
+		s.Header = make(rules.Header, min(names, 64))
+	}
+	clear(s.Header)
 	for ; names > 0 && !r.bad; names-- {
 		name, n, from := r.textValue(), r.count(1), len(all)
 		if n > lines-from {
@@ -91,6 +109,7 @@ func Decode(head []byte, terms *rules.Terms) (*rules.Stored, error) {
 		}
 		s.Header[name] = all[from:len(all):len(all)]
 	}
+	d.lines = all
 	if r.bad || r.text != "" || !possible(s) {
 		return nil, ErrHead
 	}

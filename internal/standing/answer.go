@@ -5,7 +5,9 @@
 package standing
 
 import (
+	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -13,7 +15,8 @@ import (
 	"github.com/larderhq/larder/store"
 )
 
-// An Answer is a standing decision. It must not change once it is published.
+// An Answer is a standing decision. It must not change once it is published. One
+// that is not may be filled in again and again.
 type Answer struct {
 	// Host and Target are those of the request, as they came.
 	Host, Target string
@@ -24,7 +27,7 @@ type Answer struct {
 
 	// Fields are what else the request must have, or must lack, for the Answer to
 	// be the one: every Condition, and all that chooses between the variants that
-	// are stored. Names are in lower case, each once.
+	// are stored. Names are in canonical form, each once.
 	Fields []Want
 
 	// Key, ID and Rev name what is served, and Off and Size which octets of its
@@ -42,9 +45,11 @@ type Answer struct {
 	From     time.Time
 	Age, TTL time.Duration
 
-	// Head is the status line and the fields, cut where the seconds of Age and
-	// those of ttl in Cache-Status belong. It ends before the empty line.
-	Head [3]string
+	// Head is the status line and the fields, without the empty line at their end.
+	// The seconds of Age belong where AgeAt says, and those of ttl in Cache-Status
+	// at TTLAt, which comes later.
+	Head         []byte
+	AgeAt, TTLAt int
 
 	// Moment is when the store was looked at: see Table.Moment.
 	Moment Moment
@@ -52,6 +57,31 @@ type Answer struct {
 	conditions int    // how many of Fields are to be there
 	hash       uint64 // of Host and Target
 }
+
+// Clone returns an Answer that shares nothing with a but what never changes.
+func (a *Answer) Clone() *Answer {
+	c := *a
+	c.Host, c.Target = strings.Clone(a.Host), strings.Clone(a.Target)
+	c.Key, c.Head, c.Fields = slices.Clone(a.Key), slices.Clone(a.Head), slices.Clone(a.Fields)
+	for i := range c.Fields {
+		f := &c.Fields[i]
+		f.Name, f.Value = strings.Clone(f.Name), strings.Clone(f.Value)
+	}
+	return &c
+}
+
+// A Verdict is what is said of a request for which nothing stands.
+type Verdict uint8
+
+const (
+	// Elsewhere: whoever wants to know has to have the request served.
+	Elsewhere Verdict = iota
+	// Unread: it would take reading what is kept under the Key of the Answer, all
+	// else of which has no meaning.
+	Unread
+	// Decided: the Answer holds.
+	Decided
+)
 
 // A Want is a field that a request must have once with this value, without the
 // blanks around it, or must not have.
@@ -83,16 +113,16 @@ func (a *Answer) Left(now time.Time) int64 { return int64((a.TTL - now.Sub(a.Fro
 
 // AppendHead writes the head as it is at now, without the empty line at its end.
 func (a *Answer) AppendHead(dst []byte, now time.Time) []byte {
-	dst = append(dst, a.Head[0]...)
+	dst = append(dst, a.Head[:a.AgeAt]...)
 	dst = strconv.AppendInt(dst, int64((a.Age+now.Sub(a.From))/time.Second), 10)
-	dst = append(dst, a.Head[1]...)
+	dst = append(dst, a.Head[a.AgeAt:a.TTLAt]...)
 	dst = strconv.AppendInt(dst, a.Left(now), 10)
-	return append(dst, a.Head[2]...)
+	return append(dst, a.Head[a.TTLAt:]...)
 }
 
 // weight is about how many octets a takes.
 func (a *Answer) weight() int64 {
-	n := 320 + len(a.Host) + len(a.Target) + len(a.Key) + len(a.Head[0]) + len(a.Head[1]) + len(a.Head[2])
+	n := 320 + len(a.Host) + len(a.Target) + len(a.Key) + len(a.Head)
 	for _, f := range a.Fields {
 		n += 40 + len(f.Name) + len(f.Value)
 	}

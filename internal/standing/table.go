@@ -181,14 +181,11 @@ func (t *Table) Stands(a *Answer, now time.Time) bool {
 	return false
 }
 
-// complete fills in what Find compares first, unless it is there already.
+// complete fills in what Find compares first.
 func (t *Table) complete(a *Answer) {
-	if a.hash != 0 {
-		return
-	}
 	a.hash, a.conditions = join(maphash.String(t.seed, a.Host), maphash.String(t.seed, a.Target)), 0
 	for i := range a.Fields {
-		if f := &a.Fields[i]; !f.Absent && t.kinds[f.Name] == Condition {
+		if f := &a.Fields[i]; !f.Absent && t.Kind([]byte(f.Name)) == Condition {
 			a.conditions++
 		}
 	}
@@ -234,12 +231,13 @@ func (t *Table) Publish(a *Answer) {
 // full: what is asked for often gets in all the same, and the others cost little.
 const rare = 16
 
-// Offer is Publish if there is room, and now and then if there is none.
+// Offer is Publish for a copy of a if there is room, and now and then if there is
+// none.
 func (t *Table) Offer(a *Answer) {
 	if t.full.Load() && t.offers.Add(1)%rare != 0 {
 		return
 	}
-	t.Publish(a)
+	t.Publish(a.Clone())
 }
 
 // same tells whether a and b are about the same requests.

@@ -18,7 +18,7 @@ func minute(t *Table, target string, fields ...Want) *Answer {
 	key := store.Key(target)
 	return &Answer{
 		Host: "h", Target: target, Fields: fields, Key: key, ID: 1, Moment: t.Moment(key),
-		From: start, Age: 1500 * time.Millisecond, TTL: time.Minute, Head: [3]string{"A", "B", "C"},
+		From: start, Age: 1500 * time.Millisecond, TTL: time.Minute, Head: []byte("ABC"), AgeAt: 1, TTLAt: 2,
 	}
 }
 
