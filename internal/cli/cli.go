@@ -33,6 +33,7 @@ type grammar struct {
 	Simulate simulateCmd `cmd:"" help:"Tell from access logs what a cache would do, at several sizes of memory."`
 	Check    check       `cmd:"" help:"Verify what is on a disk."`
 	Switches switches    `cmd:"" help:"List the policy switches that serve --set knows, and why each is as it is."`
+	Limits   limitsCmd   `cmd:"" help:"List the limits that serve --limit knows, and what each is for."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 	Help     helpFlag    `short:"h" help:"Print this help."`
 	Ver      versionFlag `name:"version" help:"Print the version."`

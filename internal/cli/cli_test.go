@@ -70,6 +70,8 @@ func TestMistakes(t *testing.T) {
 		{"serve . --listen ADDR --set softttl=1s", `larder: --set softttl=1s: there is no switch "softttl": did you mean soft-ttl?`},
 		{"serve . --listen ADDR --set vary=x", `larder: --set vary=x: there is no switch "vary": did you mean vary-ignore?`},
 		{"serve . --listen ADDR --set xyzzy=1", `larder: --set xyzzy=1: there is no switch "xyzzy": larder switches lists them`},
+		{"serve . --listen ADDR --limit xyzzy=1", `larder: --limit xyzzy=1: there is no limit "xyzzy": larder limits lists them`},
+		{"serve . --listen ADDR --limit head=1", `larder: --limit head=1: "1" is not for head: give a size from 8KiB to 1MiB`},
 		{"serve . --listen ADDR --set emit-age=no", `larder: --set emit-age=no: "no" is not for emit-age: give one of on | off`},
 		{"serve . --listen ADDR --set soft-ttl=1", `larder: --set soft-ttl=1: "1" is not for soft-ttl: give a time with its unit, such as 10s, 500ms or 24h`},
 		{"serve . --listen ADDR --set collapse-timeout=0s", `larder: --set collapse-timeout=0s: "0s" is not for collapse-timeout: give a time above zero; what you mean may be collapse=off`},
@@ -115,6 +117,7 @@ func TestHelp(t *testing.T) {
 		"-h":             {"larder serve ."},
 		"serve --help":   {"larder serve ORIGIN [flags]", "--listen ADDR", "--memory SIZE", "--log FORM", "--set SWITCH=VALUE", "--host NAME", "--explain", "--drain TIME", "--help"},
 		"switches -h":    {"larder switches"},
+		"limits":         {"head = 32KiB | SIZE", "connections = 10000 | NUMBER"},
 		"switches":       {"surrogate-control = off | on", "request-directives = load-safe | ignore | honor"},
 		"version --help": {"larder version"},
 	} {

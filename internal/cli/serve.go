@@ -18,6 +18,7 @@ import (
 
 	"github.com/larderhq/larder/internal/daemon"
 	"github.com/larderhq/larder/internal/engine"
+	"github.com/larderhq/larder/internal/front"
 	"github.com/larderhq/larder/internal/observe"
 )
 
@@ -29,6 +30,7 @@ type serve struct {
 	Disk    []diskPlace `placeholder:"DIR:SIZE" sep:"none" help:"Keep more in this folder, also over restarts: at most so much.\nMay be repeated, once for each disk. Takes 24 octets of memory\nfor each response on disk, beside --memory."`
 	Host    string      `placeholder:"NAME" help:"Ask the origin for this host, not for the one that the client\nasked for. Most https origins want their own name here."`
 	Set     []string    `placeholder:"SWITCH=VALUE" sep:"none" help:"Turn a policy switch; may be repeated. larder switches lists them."`
+	Limit   []string    `placeholder:"NAME=VALUE" sep:"none" help:"Change what clients may take; may be repeated. larder limits lists\nwhat there is."`
 	Log     string      `placeholder:"FORM" default:"auto" help:"Access log on stdout: text, json, off, or auto (text on a\nterminal, json elsewhere), which is the default."`
 	Explain bool        `help:"Say in Cache-Status which key was used and why. For debugging:\nclients learn how the site is built."`
 	Drain   span        `placeholder:"TIME" default:"10s" help:"At SIGTERM, let running requests go on for so long (10s)."`
@@ -111,9 +113,13 @@ func (s *serve) options(std *streams) (*daemon.Options, error) {
 			return nil, usagef("--host %q is no host: write it as example.org or example.org:8080", s.Host)
 		}
 	}
+	var most front.Limits
+	if err := limits.apply(&most, s.Limit); err != nil {
+		return nil, err
+	}
 	o := &daemon.Options{
 		Origin: s.Origin, Host: s.Host, Listen: s.Listen, Memory: int64(s.Memory), Disks: places(s.Disk), Drain: time.Duration(s.Drain),
-		Engine: c, Notes: slog.New(notes{std.err}),
+		Engine: c, Limits: most, Notes: slog.New(notes{std.err}),
 	}
 	mode := s.Log
 	if mode == "auto" {

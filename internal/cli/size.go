@@ -82,6 +82,14 @@ func (s *span) UnmarshalText(text []byte) error {
 	return err
 }
 
+// String writes a span as a whole number of seconds if it is one.
+func (s span) String() string {
+	if d := time.Duration(s); d%time.Second == 0 {
+		return strconv.FormatInt(int64(d/time.Second), 10) + "s"
+	}
+	return time.Duration(s).String()
+}
+
 func parseSpan(text string) (time.Duration, error) {
 	d, err := time.ParseDuration(text)
 	switch {

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -14,20 +13,9 @@ import (
 	"github.com/larderhq/larder/internal/rules"
 )
 
-// A policySwitch is one way to depart from, or to choose within, the standards.
-type policySwitch struct {
-	name   string
-	values string // what it takes, the default first
-	why    string // what it does, and why the default is what it is
-	set    setter
-}
-
-// A setter makes the choice. The error says what the switch takes.
-type setter func(c *engine.Config, value string) error
-
-// policy is every switch there is, in the order of section 27 of the
-// requirements: one table for parsing, for people and for tests.
-var policy = []policySwitch{
+// policy is every way to depart from, or to choose within, the standards, in the
+// order of section 27 of the requirements.
+var policy = options[engine.Config]{flag: "set", kind: "switch", command: "switches", all: []option[engine.Config]{
 	{
 		"request-directives", "load-safe | ignore | honor",
 		"What a client's Cache-Control may decide: by default what spares the origin work, never what makes it.",
@@ -240,69 +228,10 @@ var policy = []policySwitch{
 			return nil
 		},
 	},
-}
-
-// choice sets a field to one of several values.
-func choice[T any](at func(*engine.Config) *T, values map[string]T) setter {
-	return func(c *engine.Config, value string) error {
-		v, ok := values[value]
-		if !ok {
-			return errValue
-		}
-		*at(c) = v
-		return nil
-	}
-}
-
-// errValue stands for "one of those that the table names".
-var errValue = errors.New("")
-
-// onOff is for what is off by itself, offOn for a field that means the
-// opposite of its switch.
-func onOff(at func(*engine.Config) *bool) setter {
-	return choice(at, map[string]bool{"on": true, "off": false})
-}
-
-func offOn(at func(*engine.Config) *bool) setter {
-	return choice(at, map[string]bool{"on": false, "off": true})
-}
-
-func duration(at func(*engine.Config) *time.Duration) setter {
-	return func(c *engine.Config, value string) error {
-		d, err := parseSpan(value)
-		if err != nil {
-			return errors.New("a time with its unit, such as 10s, 500ms or 24h")
-		}
-		*at(c) = d
-		return nil
-	}
-}
-
-// positive is a duration of which zero means the default, so that it cannot be
-// asked for; instead says what to write.
-func positive(at func(*engine.Config) *time.Duration, instead string) setter {
-	set := duration(at)
-	return func(c *engine.Config, value string) error {
-		if d, err := parseSpan(value); err == nil && d == 0 {
-			return fmt.Errorf("a time above zero; what you mean may be %s", instead)
-		}
-		return set(c, value)
-	}
-}
-
-func number(at func(*engine.Config) *int, least, most int) setter {
-	return func(c *engine.Config, value string) error {
-		n, err := strconv.Atoi(value)
-		if err != nil || n < least || n > most {
-			return fmt.Errorf("a number from %d to %d", least, most)
-		}
-		*at(c) = n
-		return nil
-	}
-}
+}}
 
 // names sets a list of field names; none is an empty list.
-func names(at func(*engine.Config) *[]string) setter {
+func names(at func(*engine.Config) *[]string) setter[engine.Config] {
 	return func(c *engine.Config, value string) error {
 		list := []string{}
 		if value != "none" {
@@ -362,83 +291,7 @@ func trusted(c *engine.Config, value string) error {
 // defaults.
 func applySwitches(c *engine.Config, settings []string) error {
 	c.Upgrades = []string{"websocket"}
-	seen := map[string]bool{}
-	for _, text := range settings {
-		name, value, ok := strings.Cut(text, "=")
-		s := findSwitch(name)
-		switch {
-		case s == nil:
-			return usagef("--set %s: there is no switch %q%s", text, name, nearest(name))
-		case !ok:
-			return usagef("--set %s: no value: write --set %s=VALUE with one of %s", text, name, s.values)
-		case seen[name]:
-			return usagef("--set %s: %s is set twice: leave one out", text, name)
-		}
-		seen[name] = true
-		if err := s.set(c, value); errors.Is(err, errValue) {
-			return usagef("--set %s: %q is not for %s: give one of %s", text, value, name, s.values)
-		} else if err != nil {
-			return usagef("--set %s: %q is not for %s: give %v", text, value, name, err)
-		}
-	}
-	return nil
-}
-
-func findSwitch(name string) *policySwitch {
-	for i := range policy {
-		if policy[i].name == name {
-			return &policy[i]
-		}
-	}
-	return nil
-}
-
-// nearest names the switches that somebody who wrote name may have meant.
-func nearest(name string) string {
-	type candidate struct {
-		name     string
-		distance int
-	}
-	var near []candidate
-	for i := range policy {
-		s := policy[i].name
-		d := distance(strings.ToLower(name), s)
-		if len(name) > 2 && strings.Contains(s, strings.ToLower(name)) {
-			d = 1
-		}
-		if d <= max(2, len(s)/3) {
-			near = append(near, candidate{s, d})
-		}
-	}
-	if len(near) == 0 {
-		return ": larder switches lists them"
-	}
-	slices.SortStableFunc(near, func(a, b candidate) int { return a.distance - b.distance })
-	words := make([]string, 0, 3)
-	for _, c := range near[:min(3, len(near))] {
-		words = append(words, c.name)
-	}
-	return ": did you mean " + strings.Join(words, " or ") + "?"
-}
-
-// distance is how many letters have to change to make b of a (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		before := row[0]
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := before
-			if a[i-1] != b[j-1] {
-				cost = 1 + min(before, row[j], row[j-1])
-			}
-			before, row[j] = row[j], cost
-		}
-	}
-	return row[len(b)]
+	return policy.apply(c, settings)
 }
 
 type switches struct{}
@@ -446,9 +299,6 @@ type switches struct{}
 // Run prints the table.
 func (switches) Run(std *streams) error {
 	fmt.Fprint(std.out, "Policy switches for larder serve --set SWITCH=VALUE. The first value is the default:\nit follows the standards.\n")
-	for i := range policy {
-		s := &policy[i]
-		fmt.Fprintf(std.out, "\n%s = %s\n    %s\n", s.name, s.values, s.why)
-	}
+	policy.list(std.out)
 	return nil
 }

@@ -71,7 +71,7 @@ func TestSwitchesReachTheirFields(t *testing.T) {
 		name, _, _ := strings.Cut(setting, "=")
 		tested[name] = true
 	}
-	for _, s := range policy {
+	for _, s := range policy.all {
 		if !tested[s.name] {
 			t.Errorf("nothing tests %s", s.name)
 		}
@@ -81,7 +81,7 @@ func TestSwitchesReachTheirFields(t *testing.T) {
 // The value named first is what applies without the switch, and each word that
 // is named is taken.
 func TestSwitchDefaults(t *testing.T) {
-	for _, s := range policy {
+	for _, s := range policy.all {
 		values := strings.Split(s.values, " | ")
 		got, want := engine.Config{}, engine.Config{Upgrades: []string{"websocket"}}
 		if err := applySwitches(&got, []string{s.name + "=" + values[0]}); err != nil {
@@ -103,7 +103,7 @@ func TestSwitchDefaults(t *testing.T) {
 			t.Errorf("%s: the reason is no line: %q", s.name, s.why)
 		}
 	}
-	if n := len(policy); n != 35 {
+	if n := len(policy.all); n != 35 {
 		t.Errorf("there are %d switches; if that is as it should be, so is this number", n)
 	}
 }
@@ -163,7 +163,7 @@ func TestNearest(t *testing.T) {
 		"emitage": "emit-age", "set_cookie": "set-cookie", "SOFT-TTL": "soft-ttl", "heuristic": "heuristics", "stale": "stale-on-error",
 		"targetted-fields": "targeted-fields", "": "larder switches", "q": "larder switches",
 	} {
-		if got := nearest(name); !strings.Contains(got, want) {
+		if got := policy.nearest(name); !strings.Contains(got, want) {
 			t.Errorf("%q: %q does not name %s", name, got, want)
 		}
 	}

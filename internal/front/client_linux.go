@@ -14,6 +14,7 @@ type client struct {
 	fd   int // has another number after each loan
 	loop *loop
 	addr string // host:port of the other end
+	from netip.Addr
 	lent atomic.Bool
 
 	events  uint32    // that the loop waits for
@@ -40,6 +41,7 @@ func (c *client) leave() {
 	if !c.tunnel {
 		c.loop.load.Add(-1)
 	}
+	c.loop.s.crowd.leave(c.from)
 	<-c.loop.s.places
 }
 
@@ -78,13 +80,13 @@ func (t *clients) all() iter.Seq[*client] {
 	}
 }
 
-// peerName writes the address of the other end.
-func peerName(sa syscall.Sockaddr) string {
+// peerOf is the address of the other end.
+func peerOf(sa syscall.Sockaddr) netip.AddrPort {
 	switch sa := sa.(type) {
 	case *syscall.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)).String()
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
 	case *syscall.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port)).String()
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port))
 	}
-	return ""
+	return netip.AddrPort{}
 }

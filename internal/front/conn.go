@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"sync"
@@ -18,8 +19,7 @@ const (
 	// goes out in its turn, after the answers that are owed before it.
 	poison = "\x00\r\n\r\n"
 
-	minPace  = 16 << 10 // octets a client has to take in one StallTimeout
-	windowed = 4 << 10  // octets of a window at first
+	windowed = 4 << 10 // octets of a window at first
 
 	// How long a client may take to read our last answer, and how many octets it
 	// may send meanwhile.
@@ -55,6 +55,11 @@ type conn struct {
 	writeArmed time.Time // when the write deadline was last set
 	readArmed  bool      // the read deadline is ours
 	stalled    error     // the client did not go on with a body
+
+	// waited is how long we have waited for octets of a body, and came how many
+	// came meanwhile, since both were last compared.
+	waited time.Duration
+	came   int64
 }
 
 var windows = sync.Pool{New: func() any {
@@ -177,24 +182,37 @@ func (c *conn) sift(n int, do action) {
 	}
 }
 
-// receive reads from the network. Within a body it does not wait for ever;
-// elsewhere net/http sets the deadline. Who has waited once in vain does not
+// receive reads from the network. Within a body it does not wait for ever, nor for
+// a client that sends too little at a time; elsewhere net/http sets the deadline. Who has waited once in vain does not
 // wait again, however often net/http and the handler come back for the rest.
 func (c *conn) receive(p []byte) (int, error) {
 	if c.stalled != nil {
 		return 0, c.stalled
 	}
-	if c.scan.inBody() {
-		if err := c.Conn.SetReadDeadline(time.Now().Add(c.limits.StallTimeout)); err != nil {
-			return 0, err
+	if !c.scan.inBody() {
+		n, err := c.Conn.Read(p)
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			c.ended.Store(true)
 		}
-		c.readArmed = true
+		return n, err
+	}
+	if c.waited >= c.limits.StallTimeout {
+		if c.came < c.limits.least() {
+			c.stalled = os.ErrDeadlineExceeded
+			return 0, c.stalled
+		}
+		c.waited, c.came = 0, 0
+	}
+	c.readArmed = true
+	begun := time.Now()
+	if err := c.Conn.SetReadDeadline(begun.Add(c.limits.StallTimeout)); err != nil {
+		return 0, err
 	}
 	n, err := c.Conn.Read(p)
-	if c.readArmed && errors.Is(err, os.ErrDeadlineExceeded) {
+	c.waited, c.came = c.waited+time.Since(begun), c.came+int64(n)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
 		c.stalled = err
-	}
-	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+	} else if err != nil {
 		c.ended.Store(true)
 	}
 	return n, err
@@ -204,12 +222,12 @@ func (c *conn) receive(p []byte) (int, error) {
 // before net/http learns of it, and sets deadlines of its own.
 func (c *conn) settle() {
 	if c.readArmed && !c.scan.inBody() {
-		c.readArmed = false
+		c.readArmed, c.waited, c.came = false, 0, 0
 		_ = c.Conn.SetReadDeadline(time.Time{}) // fails on a closed connection only
 	}
 }
 
-// Write gives up on a client that takes less than minPace in StallTimeout.
+// Write gives up on a client that takes less than it has to in StallTimeout.
 func (c *conn) Write(p []byte) (n int, err error) {
 	for {
 		// Setting a deadline is dear, so it is done now and then, and the
@@ -225,7 +243,7 @@ func (c *conn) Write(p []byte) (n int, err error) {
 		if err == nil {
 			return n, nil
 		}
-		if m < minPace || !errors.Is(err, os.ErrDeadlineExceeded) {
+		if int64(m) < c.limits.least() || !errors.Is(err, os.ErrDeadlineExceeded) {
 			c.ended.Store(true)
 			return n, err
 		}
@@ -285,24 +303,34 @@ func (s *Server) guard(l net.Listener) net.Listener {
 	}
 }
 
-// Accept waits for a place, then for a client. net/http waits a little longer
-// each time after errors that pass, such as one file too many.
+// Accept waits for a place, then for a client that may have one. net/http waits a
+// little longer each time after errors that pass, such as one file too many.
 func (l *listener) Accept() (net.Conn, error) {
-	select {
-	case l.places <- struct{}{}:
-	case <-l.stop:
-		return nil, net.ErrClosed
-	}
-	raw, err := l.Listener.Accept()
-	if err != nil {
+	s := l.server
+	for {
+		select {
+		case l.places <- struct{}{}:
+		case <-l.stop:
+			return nil, net.ErrClosed
+		}
+		raw, err := l.Listener.Accept()
+		if err != nil {
+			<-l.places
+			return nil, err
+		}
+		var client netip.Addr
+		if a, err := netip.ParseAddrPort(raw.RemoteAddr().String()); err == nil {
+			client = clientOf(a.Addr())
+		}
+		if s.admits(client) {
+			return &conn{
+				Conn: raw, limits: &s.opt.Limits, tell: s.opt.Refused, release: func() { s.crowd.leave(client); <-l.places },
+				scan: scanner{maxHead: s.opt.Limits.Head + 2*windowed}, // net/http allows for one buffer more, and the mark
+			}, nil
+		}
+		_ = raw.Close() // nothing was said
 		<-l.places
-		return nil, err
 	}
-	o := &l.server.opt
-	return &conn{
-		Conn: raw, limits: &o.Limits, tell: o.Refused, release: func() { <-l.places },
-		scan: scanner{maxHead: o.Limits.Head + 2*windowed}, // net/http allows for one buffer more, and the mark
-	}, nil
 }
 
 // Close ends Accept.

@@ -168,10 +168,17 @@ func (s *Server) welcome(fd int, from syscall.Sockaddr) {
 			least = l
 		}
 	}
-	c := &client{fd: fd, loop: least, addr: peerName(from), events: toRead}
+	peer := peerOf(from)
+	c := &client{fd: fd, loop: least, addr: peer.String(), from: clientOf(peer.Addr()), events: toRead}
 	c.active, _ = s.opt.Clock()
+	if !s.admits(c.from) {
+		_ = syscall.Close(fd)
+		<-s.places
+		return
+	}
 	if fd >= len(s.clients)*pageClients || prepare(fd) != nil {
 		_ = syscall.Close(fd)
+		s.crowd.leave(c.from)
 		<-s.places
 		return
 	}

@@ -8,10 +8,12 @@ package front
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,46 +23,6 @@ import (
 	"github.com/larderhq/larder/internal/standing"
 	"github.com/larderhq/larder/store"
 )
-
-// Limits bound what clients may take. Every zero stands for the default named
-// with it.
-type Limits struct {
-	// Conns is how many connections may be open at once; more wait in the
-	// kernel's queue. Default 10000: with some 20 KiB each (a goroutine and
-	// net/http's buffers) that is 200 MiB at the very worst. One that a loop has
-	// takes a few hundred octets; while its client does not take what it asked for,
-	// up to 32 KiB, and where that comes from a disk a block of 64 KiB.
-	Conns int
-
-	// Head is the longest request head in octets. Default 32 KiB, twice the
-	// longest target that is served.
-	Head int
-
-	// HeadTimeout is how long a request head may take, IdleTimeout how long a
-	// connection may wait for the next one. Defaults 10 s and 120 s.
-	HeadTimeout time.Duration
-	IdleTimeout time.Duration
-
-	// StallTimeout is how long a client may leave us waiting for an octet of
-	// its request body, or take less than 16 KiB of what we are sending.
-	// Default 60 s.
-	StallTimeout time.Duration
-}
-
-func (l Limits) complete() Limits {
-	or(&l.Conns, 10000)
-	or(&l.Head, 32<<10)
-	or(&l.HeadTimeout, 10*time.Second)
-	or(&l.IdleTimeout, 120*time.Second)
-	or(&l.StallTimeout, 60*time.Second)
-	return l
-}
-
-func or[T ~int | ~int64](v *T, standard T) {
-	if *v <= 0 {
-		*v = standard
-	}
-}
 
 // Options are what a Server is made of.
 type Options struct {
@@ -104,6 +66,8 @@ type Server struct {
 	running atomic.Int64
 	idle    chan struct{}
 	once    sync.Once
+	crowd   crowd
+	noted   atomic.Int64 // when it last turned a client away, in Unix nanoseconds
 
 	fast // the way that needs no net/http
 }
@@ -117,7 +81,7 @@ func New(o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	s := &Server{opt: o, idle: make(chan struct{})}
+	s := &Server{opt: o, idle: make(chan struct{}), crowd: crowd{most: o.Limits.ClientConns}}
 	s.init(o.Limits.Conns)
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
@@ -197,6 +161,22 @@ func (s *Server) Drain(ctx context.Context) error {
 	return err
 }
 
+// crowdPause is how often it is noted at most that a client has too many
+// connections.
+const crowdPause = time.Minute
+
+// admits counts a connection of client, unless it has too many.
+func (s *Server) admits(client netip.Addr) bool {
+	if s.crowd.enter(client) {
+		return true
+	}
+	now := time.Now().UnixNano()
+	if last := s.noted.Load(); now-last > int64(crowdPause) && s.noted.CompareAndSwap(last, now) {
+		s.opt.Log.Warn(fmt.Sprintf("%v has %d connections, and gets no more: raise --limit connections-per-client if it speaks for many", client, s.opt.Limits.ClientConns))
+	}
+	return false
+}
+
 // leave takes n from running.
 func (s *Server) leave(n int64) {
 	if s.running.Add(-n) == -gone {
@@ -216,6 +196,11 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 	h := r.Header
 	if _, ok := h["Pragma"]; ok {
 		unmark(h)
+	}
+	if lines(h) >= s.opt.Limits.Fields { // and Host, which net/http has taken out
+		w.Header()["Connection"] = []string{"close"}
+		http.Error(w, "431 Request Header Fields Too Large: there are too many of them (RFC 6585 5)", http.StatusRequestHeaderFieldsTooLarge)
+		return
 	}
 	// A request with Upgrade is the last that the door lets pass, and the client
 	// may know; and HTTP/1.0 gets no persistent one (RFC 9112 §9.3).

@@ -93,7 +93,7 @@ func TestStalledBody(t *testing.T) {
 				if _, err := io.WriteString(c, part); err != nil {
 					t.Fatal(err)
 				}
-				time.Sleep(50 * time.Second)
+				time.Sleep(25 * time.Second)
 			}
 			if err := <-read; err != nil {
 				t.Errorf("%q, slowly: %v", body, err)

@@ -190,7 +190,7 @@ func (l *loop) process(c *client, in []byte) {
 			break
 		}
 		said := standing.Elsewhere
-		if is == entire {
+		if is == entire && len(l.request.Fields) < l.s.opt.Limits.Fields { // and Host
 			said = l.answer(c, &l.request)
 		}
 		if said != standing.Decided {
@@ -486,7 +486,7 @@ func (l *loop) sweep() {
 			s == nil && quiet > lim.IdleTimeout,
 			s == nil && c.begun.IsZero() && draining && quiet > sweepTime:
 			l.drop(c)
-		case s != nil && l.now.Sub(s.since) > lim.StallTimeout && s.taken < minPace:
+		case s != nil && l.now.Sub(s.since) > lim.StallTimeout && s.taken < lim.least():
 			l.drop(c)
 		case s != nil && l.now.Sub(s.since) > lim.StallTimeout:
 			s.since, s.taken = l.now, 0
