@@ -194,3 +194,54 @@ func TestOptions(t *testing.T) {
 		}
 	}
 }
+
+func TestParseCalls(t *testing.T) {
+	const text = `% time     seconds  usecs/call     calls    errors syscall
+------ ----------- ----------- --------- --------- ------------------
+ 60.00    0.500000           5    100000           write
+ 39.00    0.300000           3    101000       900 read
+  0.50    0.010000          10      1500           epoll_pwait
+  0.50    0.010000          10         3         1 mmap
+------ ----------- ----------- --------- --------- ------------------
+100.00    0.820000           4    202503       901 total
+`
+	got, err := parseCalls(text, 100_000)
+	want := []callCount{{"epoll_pwait", 0.015}, {"read", 1.01}, {"write", 1}}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %v, %v; want %v", got, err, want)
+	}
+	if got, err := parseCalls("strace: cannot\n", 1); err == nil {
+		t.Errorf("got %v of nothing", got)
+	}
+}
+
+// A document keeps all but what is between the two lines, and says what lost, too.
+func TestDocument(t *testing.T) {
+	contenders := []contender{{name: nameFloor}, {name: nameOurs}, {name: "nginx", version: "1.2"}, {name: "squid"}}
+	tables := []table{{work: "one1k", rows: []row{
+		{name: nameFloor, rounds: 3, cpu: 5}, {name: nameOurs, rounds: 3, cpu: 6, spread: 0.05},
+		{name: "nginx", rounds: 3, cpu: 3}, {name: "squid", problem: "not hits"},
+	}}}
+	before := "# Title\n\n" + documentBegin + "old\n" + documentEnd + "\nrest\n"
+	got, err := replaceGenerated([]byte(before), markdown(options{secs: 2, rounds: 3, conns: 64}, contenders, tables, "read 1.00"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(got)
+	for _, part := range []string{
+		"# Title\n\n" + documentBegin, "| hits on one key of 1 KiB | 6.0 ± 5% | 1.20 | 0.50 | - |\n", "nginx 1.2", "`SECS=2 ROUNDS=3 make bench`",
+		"one1k, squid: INVALID: not hits", "read 1.00", documentEnd + "\nrest\n",
+	} {
+		if !strings.Contains(text, part) {
+			t.Errorf("there is no %q in\n%s", part, text)
+		}
+	}
+	if strings.Contains(text, "old") {
+		t.Error("what was there before is there still")
+	}
+	for _, bad := range []string{"", documentBegin, documentEnd + documentBegin} {
+		if _, err := replaceGenerated([]byte(bad), "x"); err == nil {
+			t.Errorf("%q has a place to write to", bad)
+		}
+	}
+}

@@ -97,6 +97,9 @@ func (p *process) stop() {
 	}
 }
 
+// stopKindly asks a process to end, if it is there.
+func stopKindly(pid int) { _ = syscall.Kill(pid, syscall.SIGTERM) }
+
 // usage returns the CPU time used so far by the server's processes, in clock
 // ticks of 10 ms, and the memory they hold, in bytes.
 func (p *process) usage() (ticks, memory int64) {

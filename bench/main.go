@@ -49,6 +49,8 @@ type options struct {
 	peerDir              string // where peers keep their files
 	timeout              time.Duration
 	extra                []string // LABEL:COMMAND
+	document             string   // where the tables go too, or empty
+	calls                bool     // count system calls
 	verbose, keepScratch bool
 }
 
@@ -126,6 +128,8 @@ func parseOptions(args []string, getenv func(string) string, out io.Writer) (opt
 	f.StringVar(&o.loadCPU, "load-cpu", text("LOAD_CPU", load), "`CPUs` of the load and the origin (LOAD_CPU)")
 	f.StringVar(&o.peerDir, "peer-dir", text("PEER_DIR", memoryDir()), "`folder` for the caches of peers that keep files (PEER_DIR)")
 	f.DurationVar(&o.timeout, "timeout", timeout, "stop everything after this long (TIMEOUT)")
+	f.StringVar(&o.document, "write", getenv("WRITE"), "write the ratios into this `document`, such as docs/performance.md, where it says so (WRITE)")
+	f.BoolVar(&o.calls, "calls", getenv("CALLS") != "", "count the system calls of ours too, with strace (CALLS)")
 	f.BoolVar(&o.verbose, "v", getenv("VERBOSE") != "", "tell each measurement as it is made (VERBOSE)")
 	f.BoolVar(&o.keepScratch, "keep", getenv("KEEP") != "", "keep the scratch folder with the servers' logs (KEEP)")
 	if err := f.Parse(args); err != nil {
@@ -271,7 +275,27 @@ func run(ctx context.Context, o options, out, progress io.Writer) error {
 		fmt.Fprintf(out, "\n%s: %s\n", w.name, w.title)
 		t.print(out)
 	}
-	return verdict(tables, skipped)
+	calls, err := lab.oursCalls(ctx, contenders)
+	if err != nil {
+		return fmt.Errorf("counting system calls: %w", err)
+	}
+	if calls != "" {
+		fmt.Fprintf(out, "\nsystem calls of ours for each hit of 1 KiB: %s\n", calls)
+	}
+	if err := verdict(tables, skipped); err != nil || o.document == "" {
+		return err
+	}
+	return writeDocument(o.document, o, contenders, tables, calls)
+}
+
+// oursCalls counts the calls of ours, if that is wanted, and tells them in a line.
+func (l *lab) oursCalls(ctx context.Context, contenders []contender) (string, error) {
+	i := slices.IndexFunc(contenders, func(c contender) bool { return c.name == nameOurs })
+	if !l.opts.calls || i < 0 {
+		return "", nil
+	}
+	all, err := l.calls(ctx, workloads[0], contenders[i])
+	return tellCalls(all), err
 }
 
 // describe writes under which conditions the figures were taken.
