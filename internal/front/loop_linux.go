@@ -46,6 +46,8 @@ type loop struct {
 	out     []byte // answers to one client, until they are sent
 	unread  store.Key
 	event   observe.Event
+	sink    observe.Sink // nil: nobody is told
+	flushed func()       // gives the sink what it has gathered
 	events  [128]syscall.EpollEvent
 }
 
@@ -60,6 +62,11 @@ func newLoop(s *Server) (*loop, error) {
 	l := &loop{s: s, ep: ep, asker: newAsker(&s.opt), poller: os.NewFile(uintptr(ep), "epoll"), in: make([]byte, readLen), out: make([]byte, 0, flushLen+copyLen+maxPlain)}
 	if l.waiting, err = l.poller.SyscallConn(); err != nil {
 		return nil, errors.Join(err, l.poller.Close())
+	}
+	l.sink, l.flushed = s.opt.Sink, func() {}
+	if log, ok := s.opt.Sink.(*observe.Log); ok {
+		batch := log.Batch()
+		l.sink, l.flushed = batch, batch.Flush
 	}
 	l.poll = func(uintptr) bool {
 		l.came = pollNow(l.ep, l.events[:])
@@ -103,6 +110,7 @@ func (l *loop) run() {
 			l.swept = l.now
 			l.sweep()
 		}
+		l.flushed()
 		if l.s.accepted.Load() && l.load.Load() == 0 {
 			return
 		}
@@ -311,7 +319,7 @@ func (l *loop) answer(c *client, r *plain) standing.Verdict {
 
 // observe tells of an answer that was begun then.
 func (l *loop) observe(c *client, a *standing.Answer, head bool, sent int64, begun time.Time, fault error) {
-	if l.s.opt.Sink == nil {
+	if l.sink == nil {
 		return
 	}
 	method := "GET"
@@ -322,7 +330,7 @@ func (l *loop) observe(c *client, a *standing.Answer, head bool, sent int64, beg
 		Start: l.wall.Add(-l.now.Sub(begun)), Duration: l.now.Sub(begun), Client: c.addr, Method: method, Host: a.Host, Target: a.Target, Proto: "HTTP/1.1",
 		Status: a.Status, Sent: sent, Hit: true, TTL: a.Left(l.now), HasTTL: true, Why: a.Why, Fault: fault,
 	}
-	l.s.opt.Sink.Observe(&l.event)
+	l.sink.Observe(&l.event)
 }
 
 // flush sends out, and what c is being sent after it. It reports true if all of it

@@ -73,6 +73,57 @@ func (l *Log) Observe(e *Event) {
 		l.pending = l.append(l.pending, e)
 	}
 	l.mu.Unlock()
+	l.awake()
+}
+
+// Batch returns a Sink for one goroutine, whose lines come to the Log together with
+// Flush: so goroutines that have many do not meet at each.
+func (l *Log) Batch() *Batch { return &Batch{log: l} }
+
+// A Batch has lines for a Log. Make one with Log.Batch.
+type Batch struct {
+	log   *Log
+	lines []byte
+	count uint64
+	last  time.Time // when the last line's Event began
+}
+
+// maxBatch is how many octets a Batch has before it is flushed by itself.
+const maxBatch = 64 << 10
+
+// Observe takes the Event down as a line.
+func (b *Batch) Observe(e *Event) {
+	b.lines = b.log.append(b.lines, e)
+	b.count++
+	if b.last = e.Start; len(b.lines) > maxBatch-maxLine {
+		b.Flush()
+	}
+}
+
+// Flush gives the lines to the Log, all or, if there is no room, none of them. It
+// waits for nobody.
+func (b *Batch) Flush() {
+	if b.count == 0 {
+		return
+	}
+	l := b.log
+	l.mu.Lock()
+	switch {
+	case l.closed:
+	case len(l.pending)+len(b.lines) > maxPending-maxLine:
+		l.lost += b.count
+		l.dropped.Add(b.count)
+	default:
+		l.report(b.last)
+		l.pending = append(l.pending, b.lines...)
+	}
+	l.mu.Unlock()
+	b.lines, b.count = b.lines[:0], 0
+	l.awake()
+}
+
+// awake tells the goroutine that there may be something to write.
+func (l *Log) awake() {
 	select {
 	case l.wake <- struct{}{}:
 	default:
@@ -155,10 +206,7 @@ func (l *Log) Close(ctx context.Context) error {
 	}
 	l.closed = true
 	l.mu.Unlock()
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
+	l.awake()
 	select {
 	case <-l.idle:
 		return nil

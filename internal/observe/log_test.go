@@ -275,6 +275,71 @@ func TestManyWriters(t *testing.T) {
 	}
 }
 
+// What is gathered in batches comes as a whole, once, and what finds no room is
+// counted.
+func TestBatches(t *testing.T) {
+	var got bytes.Buffer
+	l := NewLog(&got, JSON)
+	var all sync.WaitGroup
+	const n, each = 8, 500
+	for range n {
+		all.Go(func() {
+			b := l.Batch()
+			for i := range each {
+				if b.Observe(everyOctet("x")); i%7 == 0 {
+					b.Flush()
+				}
+			}
+			b.Flush()
+			b.Flush() // nothing
+		})
+	}
+	all.Wait()
+	if err := l.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSuffix(got.String(), "\n"), "\n")
+	if uint64(len(lines))+l.Dropped() < n*each || l.Dropped() == 0 && len(lines) != n*each {
+		t.Errorf("%d lines, %d dropped, want %d", len(lines), l.Dropped(), n*each)
+	}
+	for _, line := range lines {
+		if !json.Valid([]byte(line)) {
+			t.Fatalf("not JSON: %s", line)
+		}
+	}
+
+	gate, wrote := make(chan struct{}), make(chan int, 1000)
+	l = NewLog(writerFunc(func(p []byte) (int, error) {
+		<-gate
+		wrote <- bytes.Count(p, []byte("\n")) - bytes.Count(p, []byte(`"dropped":`))
+		return len(p), nil
+	}), JSON)
+	b := l.Batch()
+	given := 0
+	for ; l.Dropped() == 0; given++ {
+		b.Observe(everyOctet("x"))
+	}
+	b.Flush()
+	close(gate)
+	if err := l.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	close(wrote)
+	written := 0
+	for n := range wrote {
+		written += n
+	}
+	if written+int(l.Dropped()) != given || written == 0 {
+		t.Errorf("%d written, %d dropped of %d", written, l.Dropped(), given)
+	}
+	b.Observe(everyOctet("x"))
+	b.Flush() // after Close: nothing happens
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
 func BenchmarkObserve(b *testing.B) {
 	e := &Event{
 		Start: noon, Duration: 225 * time.Microsecond, Client: "192.0.2.1:12345", Method: "GET", Host: "www.example.org",
