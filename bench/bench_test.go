@@ -219,8 +219,10 @@ func TestParseCalls(t *testing.T) {
 func TestDocument(t *testing.T) {
 	contenders := []contender{{name: nameFloor}, {name: nameOurs}, {name: "nginx", version: "1.2"}, {name: "squid"}}
 	tables := []table{{work: "one1k", rows: []row{
-		{name: nameFloor, rounds: 3, cpu: 5}, {name: nameOurs, rounds: 3, cpu: 6, spread: 0.05},
-		{name: "nginx", rounds: 3, cpu: 3}, {name: "squid", problem: "not hits"},
+		{name: nameFloor, rounds: 3, cpu: 5},
+		{name: nameOurs, rounds: 3, cpu: 6, spread: 0.05},
+		{name: "nginx", rounds: 3, cpu: 3},
+		{name: "squid", problem: "not hits"},
 	}}}
 	before := "# Title\n\n" + documentBegin + "old\n" + documentEnd + "\nrest\n"
 	got, err := replaceGenerated([]byte(before), markdown(options{secs: 2, rounds: 3, conns: 64}, contenders, tables, "read 1.00"))
