@@ -3,8 +3,10 @@
 package cli
 
 import (
+	"bufio"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -141,4 +143,130 @@ func TestManyClientsAtOnce(t *testing.T) {
 		}
 	}
 	p.stop(t)
+}
+
+// With far fewer descriptors than there are clients, who is there is answered, and
+// so is who comes once the others are gone (R-27).
+func TestFewDescriptors(t *testing.T) {
+	const clients = 2000
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=600")
+		fmt.Fprint(w, "hello")
+	}))
+	defer origin.Close()
+	p := startUnder(t, []string{"sh", "-c", `ulimit -n 256 && exec "$0" "$@"`}, origin.URL, "--log", "off")
+	regular := http.Client{Transport: &http.Transport{}}
+	ask := func() {
+		t.Helper()
+		resp, err := regular.Get(p.url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		if resp.Body.Close(); string(body) != "hello" || err != nil {
+			t.Fatalf("%q, %v", body, err)
+		}
+	}
+	ask()
+	var crowd []net.Conn
+	for i := range clients {
+		c, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
+		if err != nil {
+			t.Fatalf("client %d: %v", i, err)
+		}
+		crowd = append(crowd, c)
+		if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: h\r\n\r\n"); err != nil {
+			t.Fatalf("client %d: %v", i, err)
+		}
+		if i%10 == 0 {
+			ask() // on a connection that has its place
+		}
+	}
+	for _, c := range crowd {
+		c.Close()
+	}
+	regular.CloseIdleConnections()
+	began := time.Now()
+	ask()
+	if took := time.Since(began); took > 10*time.Second { // a bound against hangs; the figure is in the log
+		t.Errorf("once all had left, an answer took %v", took)
+	} else {
+		t.Logf("once all had left, an answer took %v", took)
+	}
+	p.stop(t)
+}
+
+// Clients that are at work when SIGTERM comes get every answer whole, hits, misses
+// and uploads, until one says that it is the last (R-21).
+func TestStopUnderLoad(t *testing.T) {
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Errorf("an upload: %v", err)
+		}
+		w.Header().Set("Cache-Control", "max-age=600")
+		fmt.Fprint(w, strings.Repeat("x", 20_000+len(body)))
+	}))
+	defer origin.Close()
+	for round := range 20 {
+		p := start(t, origin.URL, "--log", "off")
+		var group sync.WaitGroup
+		var answered atomic.Int64
+		busy := make(chan struct{})
+		for i := range 8 {
+			group.Go(func() {
+				n := atWork(t, p.url, i, func() {
+					if answered.Add(1) == 400 {
+						close(busy)
+					}
+				})
+				if n == 0 {
+					t.Errorf("round %d: client %d got nothing", round, i)
+				}
+			})
+		}
+		<-busy
+		p.signal(t)
+		group.Wait()
+		if err := <-p.exited; err != nil {
+			t.Errorf("round %d: after SIGTERM: %v", round, err)
+		}
+	}
+}
+
+// atWork asks on one connection until an answer says that it is the last, and
+// returns how many there were.
+func atWork(t *testing.T, url string, client int, answered func()) (n int) {
+	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Error(err)
+		return 0
+	}
+	defer c.Close()
+	in := bufio.NewReader(c)
+	for ; ; n++ {
+		line, fields, body := "GET /hit", "", ""
+		switch (n + client) % 10 {
+		case 0:
+			line = fmt.Sprintf("GET /miss/%d/%d", client, n)
+		case 1:
+			line, fields, body = "POST /", "Content-Length: 5000\r\n", strings.Repeat("y", 5000)
+		}
+		if _, err := fmt.Fprintf(c, "%s HTTP/1.1\r\nHost: h\r\n%s\r\n%s", line, fields, body); err != nil {
+			t.Errorf("client %d, request %d: %v", client, n, err)
+			return n
+		}
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Errorf("client %d, request %d: %v", client, n, err)
+			return n
+		}
+		if size, err := io.Copy(io.Discard, resp.Body); err != nil || size != int64(20_000+len(body)) || resp.StatusCode != http.StatusOK {
+			t.Errorf("client %d, request %d: status %d, %d octets, %v", client, n, resp.StatusCode, size, err)
+		}
+		answered()
+		if resp.Close {
+			return n + 1
+		}
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -51,9 +52,16 @@ type process struct {
 // start runs larder serve, and waits until it says where.
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
+	return startUnder(t, nil, args...)
+}
+
+// startUnder is start for larder as the last arguments of another command.
+func startUnder(t *testing.T, command []string, args ...string) *process {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // so that no failure hangs
 	t.Cleanup(cancel)
-	p := &process{Cmd: exec.CommandContext(ctx, larder, append([]string{"serve", "--listen", "127.0.0.1:0"}, args...)...)}
+	argv := slices.Concat(command, []string{larder, "serve", "--listen", "127.0.0.1:0"}, args)
+	p := &process{Cmd: exec.CommandContext(ctx, argv[0], argv[1:]...)}
 	p.notes, p.exited = make(chan string, 100), make(chan error, 1)
 	p.Stdout = &p.stdout
 	stderr, err := p.StderrPipe()

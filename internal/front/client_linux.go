@@ -28,6 +28,11 @@ type client struct {
 	tunnel  bool // a handler has it; the loop does not count it any more
 }
 
+// idle tells whether the client has asked for nothing that it has not got.
+func (c *client) idle() bool {
+	return c.sending == nil && c.begun.IsZero() && len(c.held) == 0 && !c.leaving
+}
+
 // close lets go of the connection. Whoever has it calls this, once.
 func (c *client) close() {
 	c.loop.s.clients.at(c.fd).Store(nil)

@@ -126,11 +126,6 @@ func (s *Server) accept(f *os.File) error {
 	}
 	const longest = time.Second
 	for pause := time.Duration(0); ; {
-		select {
-		case s.places <- struct{}{}:
-		case <-s.closing:
-			return nil
-		}
 		var fd int
 		var from syscall.Sockaddr
 		var err error
@@ -138,14 +133,16 @@ func (s *Server) accept(f *os.File) error {
 			fd, from, err = syscall.Accept4(int(l), syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
 			return err != syscall.EAGAIN
 		})
-		if closed == nil && err == nil {
+		if closed != nil {
+			return nil
+		}
+		if err == nil {
+			if !s.place() {
+				return os.NewSyscallError("close", syscall.Close(fd))
+			}
 			pause = 0
 			s.welcome(fd, from)
 			continue
-		}
-		<-s.places
-		if closed != nil {
-			return nil
 		}
 		if err == syscall.ECONNABORTED || err == syscall.EINTR {
 			continue
@@ -156,6 +153,29 @@ func (s *Server) accept(f *os.File) error {
 		case <-time.After(pause):
 		case <-s.closing:
 			return nil
+		}
+	}
+}
+
+// place takes a place for another client. If there is none, those make room that
+// wait for nothing. It reports false if no more clients are wanted.
+func (s *Server) place() bool {
+	select {
+	case s.places <- struct{}{}:
+		return true
+	default:
+	}
+	for {
+		for _, l := range s.loops {
+			l.crowded.Store(true)
+		}
+		s.wake()
+		select {
+		case s.places <- struct{}{}:
+			return true
+		case <-s.closing:
+			return false
+		case <-time.After(sweepTime):
 		}
 	}
 }

@@ -166,3 +166,55 @@ func TestCrowd(t *testing.T) {
 		t.Errorf("%v are remembered", c.from)
 	}
 }
+
+// Where there is no place left, who waits for nothing makes room for who comes;
+// nobody else does.
+func TestIdleMakeRoom(t *testing.T) {
+	begun, release := make(chan struct{}), make(chan struct{})
+	w := serveOptions(Options{
+		Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/long" {
+				close(begun)
+				<-release
+			}
+		}),
+		Limits: Limits{Conns: 3, ClientConns: 9}, Standing: standing.New(nil), Clock: twoClocks,
+	})
+	defer w.end(t)
+	ask := func(c net.Conn, path string) {
+		if _, err := io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: h\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	idle, long, half := w.dial(), w.dial(), w.dial()
+	defer idle.Close()
+	defer long.Close()
+	defer half.Close()
+	ask(idle, "/")
+	if _, err := http.ReadResponse(bufio.NewReader(idle), nil); err != nil {
+		t.Fatal(err)
+	}
+	ask(long, "/long")
+	<-begun
+	if _, err := io.WriteString(half, "GET / HTTP/1.1\r\nHost"); err != nil {
+		t.Fatal(err)
+	}
+	another := w.dial()
+	defer another.Close()
+	ask(another, "/")
+	if _, err := http.ReadResponse(bufio.NewReader(another), nil); err != nil {
+		t.Errorf("who comes later: %v", err)
+	}
+	if n, err := idle.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("who waits for nothing reads %d octets, %v", n, err)
+	}
+	close(release)
+	if _, err := io.WriteString(half, ": h\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]net.Conn{"a long answer": long, "half a head": half} {
+		if _, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -37,6 +38,7 @@ type loop struct {
 	poll    func(uintptr) bool
 	came    int          // events that poll found
 	load    atomic.Int32 // clients, lent ones included
+	crowded atomic.Bool  // another client waits for a place
 	now     time.Time    // steady, and wall: when the events came
 	wall    time.Time
 	swept   time.Time
@@ -109,6 +111,9 @@ func (l *loop) run() {
 		if l.s.stopped.Load() || l.now.Sub(l.swept) >= sweepTime {
 			l.swept = l.now
 			l.sweep()
+		}
+		if l.crowded.Swap(false) {
+			l.makeRoom()
 		}
 		l.flushed()
 		if l.s.accepted.Load() && l.load.Load() == 0 {
@@ -476,6 +481,22 @@ func (l *loop) drop(c *client) {
 	}
 	l.finish(c, io.ErrUnexpectedEOF)
 	c.close()
+}
+
+// makeRoom ends a share of the connections that wait for another request, those that
+// have waited longest.
+func (l *loop) makeRoom() {
+	const share = 16 // one of so many, so that not each new client costs a look at all
+	var idle []*client
+	for c := range l.s.clients.all() {
+		if c.loop == l && !c.lent.Load() && c.idle() && l.now.Sub(c.active) > sweepTime {
+			idle = append(idle, c)
+		}
+	}
+	slices.SortFunc(idle, func(a, b *client) int { return a.active.Compare(b.active) })
+	for _, c := range idle[:(len(idle)+share-1)/share] {
+		l.drop(c)
+	}
 }
 
 // sweep ends the connections that have taken too long.
