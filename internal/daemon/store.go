@@ -64,7 +64,7 @@ type Disk struct {
 // kept with; nil without a disk. A disk that fails for no fault of the operator's
 // is noted, and done without.
 func openStore(o *Options) (s store.Store, secret []byte, err error) {
-	upper := memory.Options{Budget: o.Memory - min(o.Memory/12, decoded), Now: func() int64 { return time.Now().Unix() }}
+	upper := memory.Options{Budget: o.Memory - min(o.Memory/16, decoded), Now: func() int64 { return time.Now().Unix() }}
 	lower := disk.Options{Segment: mostSegment, Buffer: max(leastBuffer, min(o.Memory/16, mostBuffer)), Notes: func(line string) { o.Notes.Warn(line) }}
 	for _, d := range o.Disks {
 		folder, err := openFolder(d.Dir, vfs.Dir)

@@ -21,9 +21,11 @@ type client struct {
 	active  time.Time // when something last happened
 	begun   time.Time // when the head that held begins with began to come; zero: none did
 	held    []byte    // octets that came and are not answered yet, or nil
+	unended bool      // held is a head whose end did not come yet
 	sending *sending
-	awaited bool // what held begins with was to be read for it
-	leaving bool // the last answer was given
+	turn    uint64 // when it was last its turn to be sent more
+	awaited bool   // what held begins with was to be read for it
+	leaving bool   // the last answer was given
 	gone    bool
 	tunnel  bool // a handler has it; the loop does not count it any more
 }

@@ -1,6 +1,7 @@
 package front
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"os"
@@ -16,10 +17,10 @@ import (
 )
 
 const (
-	readLen   = 16 << 10 // octets that are read at once
-	flushLen  = 8 << 10  // octets of answers after which they are sent
-	copyLen   = 8 << 10  // the longest body that is copied to its head
-	turnLen   = 256 << 10
+	readLen   = 4 << 10   // octets that are read at once: whoever has a body lent holds no more of it
+	flushLen  = 8 << 10   // octets of answers after which they are sent
+	copyLen   = 8 << 10   // the longest body that is copied to its head
+	turnLen   = 128 << 10 // octets that are sent before it is others' turn
 	sweepTime = 250 * time.Millisecond
 
 	// What the loop waits for.
@@ -47,6 +48,7 @@ type loop struct {
 	in      []byte
 	out     []byte // answers to one client, until they are sent
 	unread  store.Key
+	turns   uint64 // that clients had so far
 	event   observe.Event
 	sink    observe.Sink // nil: nobody is told
 	flushed func()       // gives the sink what it has gathered
@@ -61,7 +63,7 @@ func newLoop(s *Server) (*loop, error) {
 	if err := syscall.SetNonblock(ep, true); err != nil { // or the poller will not have it
 		return nil, os.NewSyscallError("fcntl", errors.Join(err, syscall.Close(ep)))
 	}
-	l := &loop{s: s, ep: ep, asker: newAsker(&s.opt), poller: os.NewFile(uintptr(ep), "epoll"), in: make([]byte, readLen), out: make([]byte, 0, flushLen+copyLen+maxPlain)}
+	l := &loop{s: s, ep: ep, asker: newAsker(&s.opt), poller: os.NewFile(uintptr(ep), "epoll"), in: make([]byte, maxPlain+readLen), out: make([]byte, 0, flushLen+2*copyLen)}
 	if l.waiting, err = l.poller.SyscallConn(); err != nil {
 		return nil, errors.Join(err, l.poller.Close())
 	}
@@ -102,12 +104,7 @@ func (l *loop) run() {
 			_ = l.poller.SetReadDeadline(time.Time{}) // as it did before
 		}
 		l.now, l.wall = l.s.opt.Clock()
-		for i := range l.came {
-			e := &l.events[i]
-			if c := l.s.clients.find(int(e.Fd)); c != nil && c.loop == l && !c.lent.Load() {
-				l.serve(c, e.Events)
-			}
-		}
+		l.serveAll(l.events[:l.came])
 		if l.s.stopped.Load() || l.now.Sub(l.swept) >= sweepTime {
 			l.swept = l.now
 			l.sweep()
@@ -122,6 +119,30 @@ func (l *loop) run() {
 		if l.s.lent.Load() > 0 {
 			runtime.Gosched() // others are at work for clients, too
 		}
+	}
+}
+
+// serveAll does what can be done for those who are ready, and of those who take what
+// they are being sent for one alone, whose turn it is: the others are ready still
+// when the loop looks again, and so may somebody be whose answer is short.
+func (l *loop) serveAll(events []syscall.EpollEvent) {
+	var next *client
+	var ready uint32
+	for i := range events {
+		e := &events[i]
+		c := l.s.clients.find(int(e.Fd))
+		switch {
+		case c == nil || c.loop != l || c.lent.Load():
+		case c.sending == nil:
+			l.serve(c, e.Events)
+		case next == nil || c.turn < next.turn:
+			next, ready = c, e.Events
+		}
+	}
+	if next != nil {
+		l.turns++
+		next.turn = l.turns
+		l.serve(next, ready)
 	}
 }
 
@@ -171,7 +192,7 @@ func (l *loop) resume(c *client) {
 }
 
 func (l *loop) receive(c *client) {
-	if len(c.held) >= readLen {
+	if len(c.held) > maxPlain {
 		l.resume(c)
 		return
 	}
@@ -179,7 +200,7 @@ func (l *loop) receive(c *client) {
 		return
 	}
 	held := copy(l.in, c.held)
-	n, err := readNow(c.fd, l.in[held:])
+	n, err := readNow(c.fd, l.in[held:held+readLen])
 	switch {
 	case err == syscall.EAGAIN || err == syscall.EINTR:
 		return
@@ -188,8 +209,11 @@ func (l *loop) receive(c *client) {
 		return
 	case c.leaving:
 		return // whatever it is, it comes too late
+	case c.unended && held+n <= maxPlain && bytes.IndexByte(l.in[held:held+n], '\n') < 0:
+		c.held = append(c.held, l.in[held:held+n]...) // which cannot be its end
+		return
 	}
-	c.held = nil
+	c.held, c.unended = nil, false
 	l.process(c, l.in[:held+n])
 }
 
@@ -200,10 +224,11 @@ func (l *loop) process(c *client, in []byte) {
 	for len(in) > 0 {
 		n, is := l.request.read(l.s.opt.Standing, in)
 		if is == begun {
+			c.unended = true
 			break
 		}
 		said := standing.Elsewhere
-		if is == entire && len(l.request.Fields) < l.s.opt.Limits.Fields { // and Host
+		if is == entire && n <= l.s.opt.Limits.Head && len(l.request.Fields) < l.s.opt.Limits.Fields { // and Host
 			said = l.answer(c, &l.request)
 		}
 		if said != standing.Decided {

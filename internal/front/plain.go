@@ -8,10 +8,10 @@ import (
 	"github.com/larderhq/larder/internal/standing"
 )
 
-// maxPlain is the longest head that is looked at for a standing answer, in octets,
-// and maxFields the most lines it may have. What is longer goes the other way.
+// maxPlain is the longest head that is waited for, in octets, and maxFields the most
+// lines it may have. What is longer goes the other way.
 const (
-	maxPlain  = 8 << 10
+	maxPlain  = 32 << 10
 	maxFields = 100
 )
 
