@@ -7,7 +7,8 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"sync/atomic"
+	"sync"
+	"time"
 
 	"github.com/larderhq/larder/internal/canon"
 	"github.com/larderhq/larder/internal/flight"
@@ -35,7 +36,7 @@ func (x *exchange) pass(reason rules.Reason, why string) {
 		x.inform(interimResponse{status, message.EndToEnd(header)})
 		return nil
 	}
-	content := &upload{ReadCloser: x.r.Body}
+	content := &upload{body: x.r.Body, left: x.r.ContentLength}
 	out := &http.Request{
 		Method: x.r.Method, URL: x.target.Outgoing(), Host: x.target.Host, Header: header,
 		Body: content, ContentLength: x.r.ContentLength,
@@ -47,7 +48,9 @@ func (x *exchange) pass(reason rules.Reason, why string) {
 	} else {
 		// The answer may begin before the content has come. A writer that
 		// cannot be told so needs not be.
-		_ = http.NewResponseController(x.w).EnableFullDuplex()
+		control := http.NewResponseController(x.w)
+		_ = control.EnableFullDuplex()
+		defer content.end(control)
 	}
 	// Begun before the origin is asked, so that an invalidation meanwhile keeps
 	// the answer out of the store (RFC 9110 §9.3.3, RFC 9111 §4.4).
@@ -61,6 +64,11 @@ func (x *exchange) pass(reason rules.Reason, why string) {
 		}()
 	}
 	a, f := e.send(out.WithContext(interim.With(x.r.Context(), inform)), &x.req)
+	if !content.whole() && x.r.ProtoMajor == 1 {
+		// What is still to come of it may be no content as it should be, and
+		// net/http would go on behind that (RFC 9112 §9.6, §11.2).
+		x.w.Header()["Connection"] = []string{"close"}
+	}
 	if f != nil {
 		if !rules.Safe(x.r.Method) {
 			e.doubt(x.r.Context(), &x.target)
@@ -99,26 +107,77 @@ func (x *exchange) pass(reason rules.Reason, why string) {
 }
 
 // An upload is content on its way from a client. It remembers if the client
-// broke it, so that the origin does not get the blame.
+// broke it, so that the origin does not get the blame. The origin may answer before
+// it has read all, and go on reading.
 type upload struct {
-	io.ReadCloser
-	err atomic.Pointer[error]
+	body    io.ReadCloser
+	reading sync.Mutex // held by who reads
+
+	mu    sync.Mutex
+	left  int64 // octets to come; negative: nobody knows
+	all   bool  // they have come
+	err   error // what ended it too early
+	ended bool  // nobody is to read any more
 }
 
+var errEnded = errors.New("engine: the request is answered, and its content read no further")
+
+// Read implements io.Reader.
 func (u *upload) Read(p []byte) (int, error) {
-	n, err := u.ReadCloser.Read(p)
-	if err != nil && err != io.EOF {
-		u.err.Store(&err)
+	u.reading.Lock()
+	defer u.reading.Unlock()
+	if u.over() {
+		return 0, errEnded
+	}
+	n, err := u.body.Read(p)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.left > 0 {
+		u.left -= int64(n)
+	}
+	switch {
+	case err == io.EOF:
+		u.all = true
+	case err != nil:
+		u.err = err
 	}
 	return n, err
 }
 
+// Close implements io.Closer. The content is net/http's to close.
+func (u *upload) Close() error { return nil }
+
+func (u *upload) over() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.ended
+}
+
 // broken is what ended the content too early, or nil.
 func (u *upload) broken() error {
-	if err := u.err.Load(); err != nil {
-		return *err
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.err
+}
+
+// whole tells whether all of the content has come.
+func (u *upload) whole() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.all || u.left == 0
+}
+
+// end has nobody read any more: net/http must not find somebody who does when the
+// answer is over (go.dev/issue/68560). Who waits for the client is called back.
+func (u *upload) end(control *http.ResponseController) {
+	u.mu.Lock()
+	u.ended = true
+	u.mu.Unlock()
+	if !u.whole() && control.SetReadDeadline(time.Now()) != nil {
+		return // nobody can be called back
 	}
-	return nil
+	u.reading.Lock()
+	defer u.reading.Unlock()
 }
 
 // asBrokenUpload blames the client (RFC 9110 §15.5.1, §15.5.9).

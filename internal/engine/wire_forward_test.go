@@ -733,3 +733,80 @@ func TestMSG19_UnreadContentIsNoRequest(t *testing.T) {
 		}
 	}
 }
+
+// RS-08, RS-15: where net/http gives up within content that is not as it should be,
+// what follows is no request, also without our own door before it.
+func TestMSG19_BrokenContentHidesNoRequest(t *testing.T) {
+	var hidden atomic.Int64
+	e := newEdge(t, func(o *peer, _ int) {
+		for {
+			start, _ := o.head()
+			if start == "" {
+				return
+			}
+			if strings.Contains(start, "smuggled") {
+				hidden.Add(1)
+			}
+			if strings.HasPrefix(start, "GET") {
+				o.say("HTTP/1.1 200 OK", "Content-Length: 0", "")
+				continue
+			}
+			_, _ = io.Copy(io.Discard, o.r)
+			return
+		}
+	})
+	smuggled := "GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n"
+	chunk := fmt.Sprintf("%x;%s\r\n%s\r\n", len(smuggled), strings.Repeat("e", 1000), smuggled)
+	for name, content := range map[string]string{
+		"chunks of extensions":    strings.Repeat(chunk, 20) + "0\r\n\r\n",
+		"a trailer line":          "1\r\na\r\n0\r\nX\r\n" + smuggled,
+		"an octet in a trailer":   "1\r\na\r\n0\r\nX: a\x00\r\n" + smuggled,
+		"long trailers":           "1\r\na\r\n0\r\n" + strings.Repeat("X: "+strings.Repeat("x", 3000)+"\r\n", 2) + smuggled,
+		"a chunk without its end": "1\r\nab\r\n" + smuggled,
+		"a size that is none":     "1\r\na\r\nx\r\n" + smuggled,
+	} {
+		for _, method := range []string{"POST", "GET", "DELETE"} {
+			client := e.dial()
+			_, _ = io.WriteString(client, method+" /own HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"+content)
+			if start, fields := client.head(); !strings.Contains(start, " 400 ") || strings.Join(of("Connection", fields), "") != "Connection: close" {
+				t.Errorf("%s in %s: %q %q", name, method, start, fields)
+			}
+			_, _ = io.Copy(io.Discard, client.r)
+		}
+	}
+	if n := hidden.Load(); n > 0 {
+		t.Errorf("%d requests were found in content", n)
+	}
+}
+
+// RS-16: an answer that comes before all of the content ends the connection, and
+// says so: whoever reads the rest is called back before the next request could be read.
+func TestMSG19_EarlyAnswersAreTheLast(t *testing.T) {
+	e := newEdge(t, func(o *peer, _ int) {
+		if start, _ := o.head(); start != "" {
+			o.say("HTTP/1.1 400 Bad Request", "Content-Length: 0", "Connection: close", "")
+			_, _ = io.Copy(io.Discard, o.r) // or the answer might be lost
+		}
+	})
+	for i := range 100 {
+		for _, request := range []string{
+			"PRI /a HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n\r\nabc|def",
+			"POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n|3\r\nabc\r\n0\r\n\r\n",
+		} {
+			client := e.dial()
+			first, rest, _ := strings.Cut(request, "|")
+			_, _ = io.WriteString(client, first)
+			if i%2 == 0 {
+				_, _ = io.WriteString(client, rest)
+			}
+			start, fields := client.head()
+			if !strings.Contains(start, " 400 ") {
+				t.Fatalf("try %d: %q %q", i, start, fields)
+			}
+			if i%2 != 0 && strings.Join(of("Connection", fields), "") != "Connection: close" {
+				t.Fatalf("try %d: %q", i, fields)
+			}
+			client.Close()
+		}
+	}
+}

@@ -2,8 +2,10 @@ package front
 
 import (
 	"errors"
+	"hash/maphash"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"slices"
@@ -40,6 +42,7 @@ type conn struct {
 	ended   atomic.Bool // the client hears or says nothing any more
 
 	scan     scanner
+	passed   passed
 	refused  atomic.Bool
 	hijacked atomic.Bool // a tunnel from now on
 	idle     atomic.Bool // net/http has answered, and waits for another request
@@ -52,14 +55,51 @@ type conn struct {
 	window *[]byte
 	ok     int
 
-	writeArmed time.Time // when the write deadline was last set
-	readArmed  bool      // the read deadline is ours
-	stalled    error     // the client did not go on with a body
+	writeArmed time.Time   // when the write deadline was last set
+	readArmed  bool        // the read deadline is ours
+	past       atomic.Bool // the one that was set is over
+	stalled    error       // the client did not go on with a body
 
 	// waited is how long we have waited for octets of a body, and came how many
 	// came meanwhile, since both were last compared.
 	waited time.Duration
 	came   int64
+}
+
+// watch has a new conn check what it reads, as o says.
+func (c *conn) watch(o *Options) *conn {
+	c.limits, c.tell = &o.Limits, o.Refused
+	c.scan.maxHead = o.Limits.Head + 2*windowed // net/http allows for one buffer more, and the mark
+	c.scan.began = c.passed.begin
+	return c
+}
+
+// A passed knows which requests have passed the door, and net/http has not handed
+// out yet. Whatever else that hands out was found where no request began, such as
+// within content that it gave up reading, and must go nowhere (RFC 9112 §11.2).
+type passed struct {
+	mu    sync.Mutex
+	lines []uint64 // hashes of their request lines
+}
+
+var lineSeed = maphash.MakeSeed()
+
+// begin takes down a request line that goes to net/http.
+func (b *passed) begin(line []byte) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lines = append(b.lines, maphash.Bytes(lineSeed, line))
+}
+
+// next tells whether r is the next of those that have passed.
+func (b *passed) next(r *http.Request) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.lines) == 0 || b.lines[0] != maphash.String(lineSeed, r.Method+" "+r.RequestURI+" "+r.Proto) {
+		return false
+	}
+	b.lines = slices.Delete(b.lines, 0, 1)
+	return true
 }
 
 var windows = sync.Pool{New: func() any {
@@ -208,14 +248,26 @@ func (c *conn) receive(p []byte) (int, error) {
 	if err := c.Conn.SetReadDeadline(begun.Add(c.limits.StallTimeout)); err != nil {
 		return 0, err
 	}
+	if c.past.Load() { // which our own deadline may just have taken the place of
+		return 0, os.ErrDeadlineExceeded
+	}
 	n, err := c.Conn.Read(p)
 	c.waited, c.came = c.waited+time.Since(begun), c.came+int64(n)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	switch {
+	case !errors.Is(err, os.ErrDeadlineExceeded):
+		if err != nil {
+			c.ended.Store(true)
+		}
+	case !c.past.Load(): // or others have called us back
 		c.stalled = err
-	} else if err != nil {
-		c.ended.Store(true)
 	}
 	return n, err
+}
+
+// SetReadDeadline implements net.Conn. One that is over ends what is read of a body.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	c.past.Store(!t.IsZero() && !t.After(time.Now()))
+	return c.Conn.SetReadDeadline(t)
 }
 
 // settle takes our read deadline back once the body is over. That has to be
@@ -263,6 +315,7 @@ func (c *conn) CloseWrite() error {
 // Close closes the connection, or gives it back, once.
 func (c *conn) Close() error {
 	c.closing.Do(func() {
+		c.loan.callBack()
 		switch {
 		case c.over.Load():
 			c.closed = c.loan.giveBack(c)
@@ -323,10 +376,8 @@ func (l *listener) Accept() (net.Conn, error) {
 			client = clientOf(a.Addr())
 		}
 		if s.admits(client) {
-			return &conn{
-				Conn: raw, limits: &s.opt.Limits, tell: s.opt.Refused, release: func() { s.crowd.leave(client); <-l.places },
-				scan: scanner{maxHead: s.opt.Limits.Head + 2*windowed}, // net/http allows for one buffer more, and the mark
-			}, nil
+			c := &conn{Conn: raw, release: func() { s.crowd.leave(client); <-l.places }}
+			return c.watch(&s.opt), nil
 		}
 		_ = raw.Close() // nothing was said
 		<-l.places

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -555,5 +556,82 @@ func compare(t *testing.T, s *scanner, octets []byte, refused bool) {
 			t.Fatalf("the request in %q ends at %d for net/http, at %d for the door", octets, end, n)
 		}
 		octets = octets[n:]
+	}
+}
+
+// Where net/http would give up within content, the door has refused it already: no
+// request is found in there (RS-08, RS-10, RS-15).
+func TestNothingIsHiddenInContent(t *testing.T) {
+	var seen atomic.Int64
+	w := serve(func(rw http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(rw).EnableFullDuplex() // after which net/http goes on behind broken content
+		if r.URL.Path != "/own" {
+			seen.Add(1)
+		}
+		_, _ = io.Copy(io.Discard, r.Body)
+	}, Limits{}, nil)
+	defer w.end(t)
+	smuggled := "GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n"
+	chunk := fmt.Sprintf("%x;%s\r\n%s\r\n", len(smuggled), strings.Repeat("e", 1000), smuggled)
+	for name, content := range map[string]string{
+		"chunks of extensions":  strings.Repeat(chunk, 20) + "0\r\n\r\n",
+		"a trailer line":        "1\r\na\r\n0\r\nX\r\n" + smuggled,
+		"a blank in a name":     "1\r\na\r\n0\r\nX : a\r\n" + smuggled,
+		"an octet in a trailer": "1\r\na\r\n0\r\nX: a\x00\r\n" + smuggled,
+		"long trailers":         "1\r\na\r\n0\r\n" + strings.Repeat("X: "+strings.Repeat("x", 2000)+"\r\n", 2) + smuggled,
+		"a long trailer":        "1\r\na\r\n0\r\nX: " + strings.Repeat("x", 5000) + "\r\n" + smuggled,
+	} {
+		for _, pieces := range []int{1, 100, 1 << 20} {
+			answers := say(t, w.dial(), pieces, "POST /own HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"+content)
+			if len(answers) > 1 { // this handler does not mind what it could not read
+				t.Errorf("%s in pieces of %d: %v", name, pieces, statuses(answers))
+			}
+		}
+	}
+	if n := seen.Load(); n > 0 {
+		t.Errorf("%d requests were found in content", n)
+	}
+}
+
+// Whatever net/http takes for a request goes nowhere, unless it began where the
+// door saw one begin.
+func TestRequestsThatNeverBegan(t *testing.T) {
+	handled := false
+	told := make(chan string, 1)
+	s := New(Options{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { handled = true }), Refused: func(_, why string) { told <- why }})
+	ours, theirs := net.Pipe()
+	c := &conn{Conn: theirs, release: func() {}}
+	c.watch(&s.opt)
+	c.scan.state = blind // which lets everything pass
+	pipes := newPipes()
+	served := make(chan error, 1)
+	go func() { served <- s.http.Serve(pipes) }()
+	pipes.conns <- c
+	go func() { _, _ = io.WriteString(ours, "GET / HTTP/1.1\r\nHost: h\r\n\r\n") }()
+	if n, err := ours.Read(make([]byte, 1)); n > 0 || err == nil {
+		t.Errorf("it is answered: %d octets, %v", n, err)
+	}
+	if why := <-told; !strings.Contains(why, "RFC 9112") || handled {
+		t.Errorf("refused because %q, handled %t", why, handled)
+	}
+	if err := s.http.Close(); err != nil {
+		t.Error(err)
+	}
+	<-served
+
+	var p passed
+	ask := func(line string) *http.Request {
+		f := strings.Fields(line)
+		return &http.Request{Method: f[0], RequestURI: f[1], Proto: f[2]}
+	}
+	p.begin([]byte("GET /a HTTP/1.1"))
+	p.begin([]byte("GET /b HTTP/1.1"))
+	for _, step := range []struct {
+		line string
+		next bool
+	}{{"GET /b HTTP/1.1", false}, {"GET /a HTTP/1.1", true}, {"GET /a HTTP/1.1", false}, {"POST /b HTTP/1.1", false}, {"GET /b HTTP/1.1", true}, {"GET /b HTTP/1.1", false}} {
+		if p.next(ask(step.line)) != step.next {
+			t.Errorf("%s is next: %t", step.line, !step.next)
+		}
 	}
 }

@@ -93,10 +93,14 @@ func New(o Options) *Server {
 		MaxHeaderBytes:               o.Limits.Head,
 		DisableGeneralOptionsHandler: true, // OPTIONS * is the origin's
 		ConnState:                    turned,
+		ConnContext:                  func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 		ErrorLog:                     log.New(debugLog{o.Log}, "", 0),
 	}
 	return s
 }
+
+// connKey is what a request's context has its connection under.
+type connKey struct{}
 
 // turned tells the door of a connection that a handler has taken over, and of one
 // on which net/http has answered and waits for another request.
@@ -189,6 +193,12 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 	defer s.leave(1)
 	if s.running.Add(1) < 0 {
 		panic(http.ErrAbortHandler) // too late: all that follows may be closed
+	}
+	if c := r.Context().Value(connKey{}).(*conn); !c.passed.next(r) {
+		if c.tell != nil {
+			c.tell(r.RemoteAddr, "a request where none began (RFC 9112 11.2)")
+		}
+		panic(http.ErrAbortHandler)
 	}
 	if s.isDraining() {
 		w.Header()["Connection"] = []string{"close"}

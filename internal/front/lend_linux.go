@@ -25,6 +25,7 @@ type loan struct {
 
 	mu    sync.Mutex
 	past  bool          // the read deadline is over
+	over  bool          // so is the loan
 	abort chan struct{} // closed when that comes to be; nil: nobody waits for it
 }
 
@@ -40,10 +41,8 @@ func (s *Server) lend(c *client, in []byte) {
 	s.lent.Add(1)
 	window := windows.Get().(*[]byte)
 	*window = append((*window)[:0], in...)
-	s.loans <- &conn{ // there is room for as many as there are clients
-		limits: &s.opt.Limits, tell: s.opt.Refused, window: window, release: c.repay, loan: &loan{client: c},
-		scan: scanner{maxHead: s.opt.Limits.Head + 2*windowed, single: true},
-	}
+	lent := &conn{window: window, release: c.repay, loan: &loan{client: c}, scan: scanner{single: true}}
+	s.loans <- lent.watch(&s.opt) // there is room for as many as there are clients
 }
 
 // tunnel says that a handler has taken the connection over, for as long as it
@@ -134,7 +133,7 @@ func (l *loan) wait(c *conn) error {
 	}
 	// The next request is there, and waits until this one is answered.
 	l.mu.Lock()
-	if l.past {
+	if l.past || l.over {
 		l.mu.Unlock()
 		return os.ErrDeadlineExceeded
 	}
@@ -145,6 +144,20 @@ func (l *loan) wait(c *conn) error {
 	l.mu.Unlock()
 	<-abort
 	return os.ErrDeadlineExceeded
+}
+
+// callBack ends wait, if somebody is in there, for the connection ends. A nil loan has
+// nobody.
+func (l *loan) callBack() {
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over = true; l.abort != nil {
+		close(l.abort)
+		l.abort = nil
+	}
 }
 
 // encore is how long net/http may keep a connection that it has nothing to do on.

@@ -13,9 +13,13 @@ import (
 // Bounds of lines, in octets.
 const (
 	maxChunkLine = 1 << 10 // the size of a chunk and its extensions
-	maxTrailer   = 4 << 10 // a line of the trailer section
+	maxTrailer   = 3 << 10 // the trailer section
 	maxChunk     = 15      // hexadecimal digits of the size of a chunk
+	maxExcess    = 8 << 10 // what chunks may take up beside twice their octets, and 16 for each
 )
+
+// All of these are less than what net/http takes. Where it gave up within a body, it
+// could take what follows for another request (RFC 9112 §11.2).
 
 // mark stands in for the Cache-Control that a request with Pragma does not
 // have, or net/http would add one of its own (RFC 9110 §7.7 has no place for
@@ -40,9 +44,14 @@ type scanner struct {
 	single  bool // follows one request, and no more
 	state   state
 	left    int64 // octets of the body, or of the chunk, that are to come
+	excess  int64 // see maxExcess
+	trailed int   // octets of the trailer section so far
 	skipped bool  // an empty line went before
 	head    head
 	why     string // of a refusal
+
+	// began, where set, is told of each request line that passes.
+	began func(line []byte)
 }
 
 // A head is what is known of the request head that is being read.
@@ -138,12 +147,7 @@ func (s *scanner) next(in []byte) (n int, do action) {
 	case chunkSize:
 		do = s.size(line)
 	default:
-		switch {
-		case len(line) == 0:
-			s.state = s.afterwards()
-		case line[0] == ' ' || line[0] == '\t':
-			return s.refuse("a folded line (RFC 9112 5.2)")
-		}
+		do = s.trailerLine(line)
 	}
 	return end + 1, do
 }
@@ -163,8 +167,8 @@ func (s *scanner) unended(n int) (int, action) {
 	switch {
 	case s.state == chunkSize && n > maxChunkLine:
 		return s.refuse("the size of a chunk or its extensions are too long (RFC 9112 7.1.1)")
-	case s.state == trailer && n > maxTrailer:
-		return s.refuse("a trailer field is too long (RFC 9110 5.4)")
+	case s.state == trailer && s.trailed+n > maxTrailer:
+		return s.refuse("the trailer section is too long (RFC 9110 5.4)")
 	case n > s.maxHead:
 		s.state = blind // net/http answers 431 and closes
 		return n, pass
@@ -212,6 +216,9 @@ func (s *scanner) requestLine(line []byte) action {
 	minor := line[len(line)-1]
 	if i < 0 || string(line[i:len(line)-1]) != version[:len(version)-1] || minor < '0' || minor > '9' {
 		return s.refused("not HTTP/1 (RFC 9112 2.3)")
+	}
+	if s.began != nil {
+		s.began(line)
 	}
 	s.skipped = false
 	s.state = fields
@@ -304,7 +311,7 @@ func (s *scanner) endHead() action {
 	case h.unknown:
 		s.state = beyond
 	case h.coded:
-		s.state = chunkSize
+		s.state, s.excess, s.trailed = chunkSize, 0, 0
 	case h.length > 0:
 		s.state, s.left = body, h.length
 	default:
@@ -324,10 +331,42 @@ func (s *scanner) size(line []byte) action {
 		return s.refused("chunk extensions that are too long, or have control octets (RFC 9112 7.1.1)")
 	case n == 0:
 		s.state = trailer
-	default:
-		s.state, s.left = chunk, int64(n)
+		return pass
+	}
+	if s.excess = max(s.excess+int64(len(line))+4-16-2*int64(min(n, maxExcess)), 0); s.excess > maxExcess {
+		return s.refused("chunks that hold hardly anything (RFC 9112 7.1.1)")
+	}
+	s.state, s.left = chunk, int64(n)
+	return pass
+}
+
+// trailerLine takes what is a field, and nothing else (RFC 9112 §7.1.2).
+func (s *scanner) trailerLine(line []byte) action {
+	if len(line) == 0 {
+		s.state = s.afterwards()
+		return pass
+	}
+	if line[0] == ' ' || line[0] == '\t' {
+		return s.refused("a folded line (RFC 9112 5.2)")
+	}
+	name, value, ok := bytes.Cut(line, []byte(":"))
+	if s.trailed += len(line) + 2; s.trailed > maxTrailer {
+		return s.refused("the trailer section is too long (RFC 9110 5.4)")
+	}
+	if !ok || !isToken(name) || !printable(value) {
+		return s.refused("a line in the trailer section is no field (RFC 9112 7.1.2)")
 	}
 	return pass
+}
+
+// isToken tells whether b can be a field name (RFC 9110 §5.1).
+func isToken(b []byte) bool {
+	for _, c := range b {
+		if !field.TokenOctets[c] {
+			return false
+		}
+	}
+	return len(b) > 0
 }
 
 // printable tells whether b is what a field value may be (RFC 9110 §5.5).

@@ -1,0 +1,6 @@
+//go:build race
+
+package front
+
+// mutants is less where every access to memory is watched.
+const mutants = 25_000
