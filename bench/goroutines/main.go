@@ -15,12 +15,11 @@ import (
 )
 
 func main() {
-	if err := serve(os.Getenv("PORT"), os.Getenv("SIZE")); err != nil {
-		fmt.Fprintln(os.Stderr, "goroutines:", err)
-		os.Exit(1)
-	}
+	fmt.Fprintln(os.Stderr, "goroutines:", serve(os.Getenv("PORT"), os.Getenv("SIZE")))
+	os.Exit(1)
 }
 
+// serve answers until it cannot.
 func serve(port, size string) error {
 	n, err := strconv.Atoi(size)
 	if err != nil {

@@ -19,7 +19,7 @@ var limits = func() options[front.Limits] {
 		},
 		{
 			"connections-per-client", "half of connections | NUMBER",
-			"How many of them one address, or one /64 network of IPv6, may have; more are closed at once.",
+			"How many of them one address (in IPv6, one /64) may have. By default this machine itself may have all.",
 			number(func(l *front.Limits) *int { return &l.ClientConns }, 1, 1<<20),
 		},
 		{

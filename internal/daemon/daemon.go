@@ -167,11 +167,11 @@ func pseudonym() string {
 }
 
 // refused logs a request that was none.
-func (d *Daemon) refused(client, why string) {
+func (d *Daemon) refused(client string, status int, why string) {
 	if d.opt.Log == nil {
 		return
 	}
-	d.opt.Log.Observe(&observe.Event{Start: time.Now(), Client: client, Status: http.StatusBadRequest, Why: why})
+	d.opt.Log.Observe(&observe.Event{Start: time.Now(), Client: client, Status: status, Why: why})
 }
 
 // URL is where the Daemon listens.

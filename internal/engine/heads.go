@@ -39,7 +39,8 @@ type heads struct {
 }
 
 // A kept is a stored entry with its head decoded and its answer prepared. It is
-// shared and immutable, but for the memo of its last rendering.
+// shared and immutable, but for the memo of its last rendering; or it is one
+// exchange's, in a slate.
 type kept struct {
 	*rules.Stored
 	entry store.Entry
@@ -120,8 +121,16 @@ type line struct {
 // slateLimit is the longest head for which a line is used again, in octets.
 const slateLimit = 8 << 10
 
+// slateLines is how many lines are used again.
+const slateLines = 8
+
 // wipe ends the use of all that was decoded.
-func (s *slate) wipe() { s.used = 0 }
+func (s *slate) wipe() {
+	if len(s.lines) > slateLines {
+		s.lines = append([]*line(nil), s.lines[:slateLines]...)
+	}
+	s.used = 0
+}
 
 // decode is heads.decode for what is not remembered, and will not be. The result
 // is good until wipe.
@@ -144,6 +153,7 @@ func (s *slate) decode(ctx context.Context, key []byte, entry store.Entry, e *En
 		return nil, nil
 	}
 	l.Stored, l.entry, l.reply = stored, entry, l.reply[:0]
+	l.rendered.Store(nil)
 	e.compose(&l.kept)
 	return &l.kept, nil
 }

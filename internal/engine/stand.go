@@ -58,7 +58,7 @@ func (x *exchange) foresee(a *standing.Answer) bool {
 		return false
 	}
 	x.dress(k, k.reply, &c)
-	return x.stand(k, &c, a)
+	return x.stand(k, &c, a) && x.serialise(a)
 }
 
 // fields is an http.ResponseWriter that has nothing but fields.
@@ -74,13 +74,17 @@ func (fields) WriteHeader(int) { panic("engine: an answer that is being decided 
 // publish has it stand what is about to be answered with c of k, whose fields are
 // set by now, if that may be said to others and is not yet.
 func (x *exchange) publish(k *kept, c *slice) {
-	if a := &x.answer; x.stand(k, c, a) && !x.e.Standing.Stands(a, x.steady) { // or it could not be replayed: the body is not at hand
+	a := &x.answer
+	if !x.stand(k, c, a) || x.e.Standing.Stands(a, x.steady) { // and could not be replayed: the body is not at hand
+		return
+	}
+	if x.serialise(a) {
 		x.e.Standing.Publish(a.Clone())
 	}
 }
 
-// stand fills in a with what is about to be answered with c of k. It reports false
-// if the decision depends on more than an Answer names.
+// stand fills in a with what is about to be answered with c of k, but for the head. It
+// reports false if the decision depends on more than an Answer names.
 func (x *exchange) stand(k *kept, c *slice, a *standing.Answer) bool {
 	d, t := &x.stands, x.e.Standing
 	if d.Action != rules.Serve || t == nil || d.TTL() <= 0 || x.e.KeyPart != nil || x.e.Terms.Version != nil || !k.Part.IsZero() ||
@@ -96,7 +100,7 @@ func (x *exchange) stand(k *kept, c *slice, a *standing.Answer) bool {
 	if len(x.r.Header["Range"]) > 0 { // which HEAD does not heed (RFC 9110 §14.2)
 		a.Method = x.r.Method
 	}
-	return x.shape(a) && x.serialise(a)
+	return x.shape(a)
 }
 
 // ordinary tells whether the request is one that an Answer can be about: see

@@ -25,6 +25,7 @@ type client struct {
 	sending *sending
 	turn    uint64 // when it was last its turn to be sent more
 	awaited bool   // what held begins with was to be read for it
+	vain    bool   // the last time that was in vain, so that it is lent for as long as that may be
 	leaving bool   // the last answer was given
 	gone    bool
 	tunnel  bool // a handler has it; the loop does not count it any more

@@ -34,7 +34,7 @@ const (
 type conn struct {
 	net.Conn
 	limits  *Limits
-	tell    func(client, why string)
+	tell    func(client string, status int, why string)
 	release func() // gives the place back
 
 	closing sync.Once
@@ -204,7 +204,7 @@ func (c *conn) sift(n int, do action) {
 			c.ok = len(w)
 			c.refused.Store(true)
 			if c.tell != nil {
-				c.tell(c.RemoteAddr().String(), c.scan.why)
+				c.tell(c.RemoteAddr().String(), http.StatusBadRequest, c.scan.why)
 			}
 		}
 		if c.refused.Load() || do == more || do == hold || c.ok == len(w) {

@@ -463,7 +463,7 @@ func checkedConn(octets, cuts []byte, refused *bool) *conn {
 	l := Limits{}.complete()
 	return &conn{
 		Conn: deadlineless{&segments{octets: octets, cuts: cuts}}, limits: &l, release: func() {},
-		tell: func(string, string) { *refused = true }, scan: scanner{maxHead: l.Head + 2*windowed},
+		tell: func(string, int, string) { *refused = true }, scan: scanner{maxHead: l.Head + 2*windowed},
 	}
 }
 
@@ -598,7 +598,7 @@ func TestNothingIsHiddenInContent(t *testing.T) {
 func TestRequestsThatNeverBegan(t *testing.T) {
 	handled := false
 	told := make(chan string, 1)
-	s := New(Options{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { handled = true }), Refused: func(_, why string) { told <- why }})
+	s := New(Options{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { handled = true }), Refused: func(_ string, _ int, why string) { told <- why }})
 	ours, theirs := net.Pipe()
 	c := &conn{Conn: theirs, release: func() {}}
 	c.watch(&s.opt)

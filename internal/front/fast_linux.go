@@ -3,6 +3,7 @@ package front
 import (
 	"context"
 	"net"
+	"net/netip"
 	"os"
 	"runtime"
 	"sync"
@@ -137,15 +138,22 @@ func (s *Server) accept(f *os.File) error {
 			return nil
 		}
 		if err == nil {
-			if !s.place() {
+			pause = 0
+			if peer := peerOf(from); !s.admits(clientOf(peer.Addr())) {
+				_ = syscall.Close(fd) // nothing was said
+			} else if s.place() {
+				s.welcome(fd, peer)
+			} else {
+				s.crowd.leave(clientOf(peer.Addr()))
 				return os.NewSyscallError("close", syscall.Close(fd))
 			}
-			pause = 0
-			s.welcome(fd, from)
 			continue
 		}
 		if err == syscall.ECONNABORTED || err == syscall.EINTR {
 			continue
+		}
+		if err == syscall.EMFILE || err == syscall.ENFILE {
+			s.wantRoom()
 		}
 		pause = min(max(2*pause, 5*time.Millisecond), longest)
 		s.opt.Log.Warn("no connection can be accepted for a moment", "error", err, "pause", pause)
@@ -166,10 +174,7 @@ func (s *Server) place() bool {
 	default:
 	}
 	for {
-		for _, l := range s.loops {
-			l.crowded.Store(true)
-		}
-		s.wake()
+		s.wantRoom()
 		select {
 		case s.places <- struct{}{}:
 			return true
@@ -180,22 +185,24 @@ func (s *Server) place() bool {
 	}
 }
 
-// welcome gives a connection to the loop that has the fewest.
-func (s *Server) welcome(fd int, from syscall.Sockaddr) {
+// wantRoom has those make room that wait for nothing.
+func (s *Server) wantRoom() {
+	for _, l := range s.loops {
+		l.crowded.Store(true)
+	}
+	s.wake()
+}
+
+// welcome gives a connection, which has a place, to the loop that has the fewest.
+func (s *Server) welcome(fd int, peer netip.AddrPort) {
 	least := s.loops[0]
 	for _, l := range s.loops[1:] {
 		if l.load.Load() < least.load.Load() {
 			least = l
 		}
 	}
-	peer := peerOf(from)
 	c := &client{fd: fd, loop: least, addr: peer.String(), from: clientOf(peer.Addr()), events: toRead}
 	c.active, _ = s.opt.Clock()
-	if !s.admits(c.from) {
-		_ = syscall.Close(fd)
-		<-s.places
-		return
-	}
 	if fd >= len(s.clients)*pageClients || prepare(fd) != nil {
 		_ = syscall.Close(fd)
 		s.crowd.leave(c.from)

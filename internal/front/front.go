@@ -34,7 +34,7 @@ type Options struct {
 	// Refused, where set, is told of a client whose octets are not HTTP as it
 	// is spoken here, and why: RFC and section, no octet of the client. It is
 	// called by many goroutines and must not block.
-	Refused func(client, why string)
+	Refused func(client string, status int, why string)
 
 	// Standing, where set, has what is answered without the Handler: where the
 	// system allows that, and the listener is one for TCP. Store has to be what
@@ -77,11 +77,12 @@ const gone = 1 << 62
 
 // New makes a Server. It listens nowhere yet.
 func New(o Options) *Server {
+	local := o.Limits.ClientConns <= 0
 	o.Limits = o.Limits.complete()
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	s := &Server{opt: o, idle: make(chan struct{}), crowd: crowd{most: o.Limits.ClientConns}}
+	s := &Server{opt: o, idle: make(chan struct{}), crowd: crowd{most: o.Limits.ClientConns, local: local}}
 	s.init(o.Limits.Conns)
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
@@ -196,7 +197,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 	}
 	if c := r.Context().Value(connKey{}).(*conn); !c.passed.next(r) {
 		if c.tell != nil {
-			c.tell(r.RemoteAddr, "a request where none began (RFC 9112 11.2)")
+			c.tell(r.RemoteAddr, http.StatusBadRequest, "a request where none began (RFC 9112 11.2)")
 		}
 		panic(http.ErrAbortHandler)
 	}
@@ -208,8 +209,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 		unmark(h)
 	}
 	if lines(h) >= s.opt.Limits.Fields { // and Host, which net/http has taken out
-		w.Header()["Connection"] = []string{"close"}
-		http.Error(w, "431 Request Header Fields Too Large: there are too many of them (RFC 6585 5)", http.StatusRequestHeaderFieldsTooLarge)
+		s.refuse(w, r, http.StatusRequestHeaderFieldsTooLarge, "the head has too many lines (RFC 6585 5)")
 		return
 	}
 	// A request with Upgrade is the last that the door lets pass, and the client
@@ -218,9 +218,17 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 		w.Header()["Connection"] = []string{"close"}
 	}
 	if lines, ok := h["Expect"]; ok && (len(lines) != 1 || !strings.EqualFold(lines[0], "100-continue")) {
-		w.Header()["Connection"] = []string{"close"}
-		http.Error(w, "417 Expectation Failed: the only expectation is 100-continue (RFC 9110 10.1.1)", http.StatusExpectationFailed)
+		s.refuse(w, r, http.StatusExpectationFailed, "the only expectation is 100-continue (RFC 9110 10.1.1)")
 		return
 	}
 	s.opt.Handler.ServeHTTP(w, r)
+}
+
+// refuse answers a request that goes nowhere, as the last one of its connection.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, status int, why string) {
+	if s.opt.Refused != nil {
+		s.opt.Refused(r.RemoteAddr, status, why)
+	}
+	w.Header()["Connection"] = []string{"close"}
+	http.Error(w, fmt.Sprintf("%d %s: %s", status, http.StatusText(status), why), status)
 }

@@ -200,7 +200,8 @@ func (l *loan) extend(c *conn) error {
 			}
 			a, said = l.asker.ask(&l.next, l.client.addr)
 		}
-		if said == standing.Unread || said == standing.Decided && (a.Size <= store.PromptLen || s.atHand(a)) {
+		perhaps := said == standing.Unread || said == standing.Decided && a.Size <= store.PromptLen
+		if perhaps && !l.client.vain || said == standing.Decided && s.atHand(a) {
 			return c.end()
 		}
 	}

@@ -17,7 +17,8 @@ type Limits struct {
 
 	// ClientConns is how many of them one client may have: an address, or in IPv6
 	// the 64 bits of its network. More are closed at once. The default is half of
-	// Conns.
+	// Conns, and all of them for this machine itself, where what comes may have
+	// come through another server.
 	ClientConns int
 
 	// Head is the longest request head in octets, and Fields the most lines it may
@@ -84,7 +85,8 @@ func lines(h http.Header) (n int) {
 // A crowd counts the connections that each client has. The zero crowd lets nobody
 // in. Any number of goroutines may use it.
 type crowd struct {
-	most int // of one client
+	most  int  // of one client
+	local bool // this machine itself may have as many as it likes
 
 	mu   sync.Mutex
 	from map[netip.Addr]int
@@ -93,17 +95,21 @@ type crowd struct {
 // clientOf is the client that an address belongs to.
 func clientOf(a netip.Addr) netip.Addr {
 	a = a.Unmap().WithZone("")
-	if a.Is6() {
+	if a.Is6() && !a.IsLoopback() {
 		p, _ := a.Prefix(64) // which every such address has
 		return p.Addr()
 	}
 	return a
 }
 
+func (c *crowd) counts(client netip.Addr) bool {
+	return client.IsValid() && !(c.local && client.IsLoopback())
+}
+
 // enter counts a connection, or reports false if its client has too many. Who has
 // no address is not counted.
 func (c *crowd) enter(client netip.Addr) bool {
-	if !client.IsValid() {
+	if !c.counts(client) {
 		return true
 	}
 	c.mu.Lock()
@@ -121,7 +127,7 @@ func (c *crowd) enter(client netip.Addr) bool {
 
 // leave takes back an enter that was let in.
 func (c *crowd) leave(client netip.Addr) {
-	if !client.IsValid() {
+	if !c.counts(client) {
 		return
 	}
 	c.mu.Lock()

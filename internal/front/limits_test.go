@@ -57,7 +57,7 @@ func TestPaceOfBodies(t *testing.T) {
 }
 
 // A head has so many lines and no more, Host and all; what has more reaches nobody,
-// and is the last of its connection (DOS-01).
+// and is the last of its connection (DOS-14).
 func TestFieldLimit(t *testing.T) {
 	var handled atomic.Int64
 	w := serve(func(http.ResponseWriter, *http.Request) { handled.Add(1) }, Limits{Fields: 10}, nil)

@@ -236,12 +236,12 @@ func (l *loop) process(c *client, in []byte) {
 			case !l.flush(c):
 				l.keep(c, in)
 			case said == standing.Elsewhere || c.awaited || !l.prepare(c, in):
-				c.awaited = false
+				c.awaited, c.vain = false, said == standing.Unread
 				l.s.lend(c, in)
 			}
 			return
 		}
-		c.awaited = false
+		c.awaited, c.vain = false, false
 		if in = in[n:]; c.leaving { // and nobody hears what follows
 			in = nil
 		}
@@ -519,8 +519,12 @@ func (l *loop) makeRoom() {
 		}
 	}
 	slices.SortFunc(idle, func(a, b *client) int { return a.active.Compare(b.active) })
-	for _, c := range idle[:(len(idle)+share-1)/share] {
-		l.drop(c)
+	most := (len(idle) + share - 1) / share
+	for _, c := range idle {
+		if most > 0 && nothingCame(c.fd) { // or it has asked for something since the loop last looked
+			most--
+			l.drop(c)
+		}
 	}
 }
 
@@ -538,7 +542,7 @@ func (l *loop) sweep() {
 			s == nil && c.leaving && l.now.Sub(c.begun) > linger,
 			s == nil && !c.begun.IsZero() && l.now.Sub(c.begun) > lim.HeadTimeout,
 			s == nil && quiet > lim.IdleTimeout,
-			s == nil && c.begun.IsZero() && draining && quiet > sweepTime:
+			draining && c.idle() && quiet > sweepTime:
 			l.drop(c)
 		case s != nil && l.now.Sub(s.since) > lim.StallTimeout && s.taken < lim.least():
 			l.drop(c)

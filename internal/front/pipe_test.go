@@ -58,14 +58,23 @@ type world struct {
 
 func serve(h http.HandlerFunc, l Limits, refused func(client, why string)) *world {
 	if byLoops {
-		return serveOptions(Options{Handler: h, Limits: l, Refused: refused, Standing: standing.New(nil), Clock: twoClocks})
+		return serveOptions(Options{Handler: h, Limits: l, Refused: reasons(refused), Standing: standing.New(nil), Clock: twoClocks})
 	}
 	return piped(h, l, refused)
 }
 
 // piped makes a world without a network, whose time may be a bubble's.
 func piped(h http.HandlerFunc, l Limits, refused func(client, why string)) *world {
-	return serveOptions(Options{Handler: h, Limits: l, Refused: refused})
+	return serveOptions(Options{Handler: h, Limits: l, Refused: reasons(refused)})
+}
+
+// reasons has refused told of reasons alone.
+func reasons(refused func(client, why string)) func(client string, status int, why string) {
+	return func(client string, _ int, why string) {
+		if refused != nil {
+			refused(client, why)
+		}
+	}
 }
 
 func twoClocks() (steady, wall time.Time) {

@@ -10,11 +10,13 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/larderhq/larder/internal/engine"
+	"github.com/larderhq/larder/internal/observe"
 	"github.com/larderhq/larder/store"
 	"github.com/larderhq/larder/store/memory"
 )
@@ -25,6 +27,7 @@ type shelf struct {
 	*memory.Store
 	open    atomic.Bool
 	nothing atomic.Bool // there is nothing to be read
+	asked   atomic.Int64
 	reading chan func() // what ends the reads that were begun
 }
 
@@ -50,7 +53,7 @@ func (s *shelf) OpenNow(key store.Key, id store.ID, rev uint32, off, n int64) (s
 }
 
 func (s *shelf) Prepare(_ store.Key, done func()) bool {
-	if s.nothing.Load() {
+	if s.asked.Add(1); s.nothing.Load() {
 		return false
 	}
 	s.reading <- done
@@ -144,7 +147,8 @@ func TestNotPrepared(t *testing.T) {
 	s.begin(t, c, request("GET /100"))()
 	wantAnswer(t, in, 100)
 	s.nothing.Store(true)
-	for range 2 {
+	asked := s.asked.Load()
+	for range 5 {
 		if _, err := io.WriteString(c, request("GET /100")); err != nil {
 			t.Fatal(err)
 		}
@@ -152,6 +156,73 @@ func TestNotPrepared(t *testing.T) {
 	}
 	if tw.replayed.Load() != before {
 		t.Error("a loop has answered with what is not at hand")
+	}
+	if n := s.asked.Load() - asked; n > 1 {
+		t.Errorf("it was tried %d times in vain", n)
+	}
+}
+
+// targets is an observe.Sink that remembers what was asked for.
+type targets struct {
+	mu  sync.Mutex
+	got []string
+}
+
+func (s *targets) Observe(e *observe.Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.got = append(s.got, fmt.Sprint(e.Target, " ", e.Sent))
+}
+
+// What is told of an answer that takes long is told of that one, whatever the loop
+// decides meanwhile.
+func TestLongAnswersAreToldOf(t *testing.T) {
+	const size = 8_000_000
+	tw, _ := newShelf(t, Limits{})
+	for _, path := range []string{"/8000000", "/100", "/200"} {
+		objects := tw.store.Stats().Objects
+		for tw.one(t, "GET "+path); tw.store.Stats().Objects == objects; {
+			runtime.Gosched() // the commit may take a moment after the answer
+		}
+	}
+	o, log := tw.fast.server.opt, &targets{}
+	o.Sink = log
+	w := serveOptions(o)
+	var slow []net.Conn
+	for range 2 * runtime.NumCPU() { // on each loop
+		c := w.dial()
+		defer c.Close()
+		if err := c.(*net.TCPConn).SetReadBuffer(64 << 10); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(c, request("GET /8000000", "Connection: close")); err != nil {
+			t.Fatal(err)
+		}
+		slow = append(slow, c)
+	}
+	for range 2 * runtime.NumCPU() {
+		for _, n := range []int{100, 200} {
+			c := w.dial()
+			if _, err := io.WriteString(c, request("GET /"+strconv.Itoa(n), "X-Nothing: decides this")); err != nil {
+				t.Fatal(err)
+			}
+			wantAnswer(t, bufio.NewReader(c), n)
+			c.Close()
+		}
+	}
+	for _, c := range slow {
+		wantAnswer(t, bufio.NewReaderSize(c, 1<<20), size)
+		c.Close()
+	}
+	w.end(t)
+	long := 0
+	for _, got := range log.got {
+		if got == fmt.Sprint("/8000000 ", size) {
+			long++
+		}
+	}
+	if long != len(slow) {
+		t.Errorf("told of %q", log.got)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -673,5 +674,18 @@ func TestDrainCutsOffLoops(t *testing.T) {
 	}
 	if err := <-w.served; err != nil {
 		t.Error(err)
+	}
+}
+
+// What stands is not answered by a loop either if the head has too many lines, or too
+// many octets.
+func TestFieldLimitOfLoops(t *testing.T) {
+	tw := newTwin(t, Limits{Fields: 10, Head: 8 << 10}, variety)
+	tw.warm(t, "GET /0", "X: 1")
+	for _, fields := range [][]string{slices.Repeat([]string{"X-Y: z"}, 9), {"X-Y: " + strings.Repeat("z", 30<<10)}} {
+		before := tw.replayed.Load()
+		if got := tw.one(t, "GET /0", fields...); !strings.HasPrefix(got, "HTTP/1.1 431 ") || tw.replayed.Load() != before {
+			t.Errorf("%d lines are answered with %s", len(fields)+2, shortened(got))
+		}
 	}
 }

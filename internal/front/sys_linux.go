@@ -6,8 +6,9 @@ import (
 	"unsafe"
 )
 
-// The calls below never wait, for their descriptors do not, and copy no more than a
-// turn: so the scheduler need not be told of them. That costs as much as a lookup,
+// The calls below do not wait for anybody, for their descriptors do not (but where
+// memory is swapped, or short), and copy no more than a turn: so the scheduler need
+// not be told of them. That costs as much as a lookup,
 // and where it finds one of them under way it has another thread take over, which
 // costs more than the call.
 
@@ -42,6 +43,13 @@ func writeTwo(fd int, a, b []byte) (int, error) {
 	iov[1].SetLen(len(b))
 	n, _, e := syscall.RawSyscall(syscall.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&iov[0])), 2)
 	return result(n, e)
+}
+
+// nothingCame tells whether there is nothing to be read.
+func nothingCame(fd int) bool {
+	var b [1]byte
+	_, _, err := syscall.Recvfrom(fd, b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	return err == syscall.EAGAIN
 }
 
 // sendMore writes b, after which more comes at once.

@@ -159,3 +159,16 @@ func FuzzKind(f *testing.F) {
 		}
 	})
 }
+
+// What is offered is copied, so that the room it was decided in can be used again.
+func TestOffersAreCopied(t *testing.T) {
+	table := New(nil)
+	a := minute(table, "/a", Want{Name: "X", Value: "1"})
+	table.Offer(a)
+	a.Head[0], a.Key[0], a.Fields[0].Value = '!', '!', "2"
+	a.Host, a.Target = "other", "/b"
+	got := table.Find(ask(table, "/a", "X: 1"), start)
+	if got == nil || string(got.Head) != "ABC" || string(got.Key) != "/a" || got.Target != "/a" {
+		t.Errorf("what stands is %+v", got)
+	}
+}

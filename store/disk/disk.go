@@ -632,24 +632,30 @@ func (s *Store) Prepare(key store.Key, done func()) bool {
 	if err != nil || v.recovering() || !v.prompt() {
 		return false
 	}
-	refs := v.refs(hash, nil)
+	refs := slices.DeleteFunc(v.refs(hash, nil), func(r index.Ref) bool { return r.Flags&v.lent != 0 })
 	if len(refs) == 0 || len(refs) > preparable {
 		return false
 	}
 	go func() {
 		defer done()
+		select {
+		case v.preparing <- struct{}{}:
+			defer func() { <-v.preparing }()
+		case <-v.out:
+			return
+		}
 		for _, ref := range refs {
-			v.prepare(ref)
+			v.prepare(ref, len(refs) <= 2)
 		}
 	}()
 	return true
 }
 
 // prepare reads the start of the record at ref, which may be gone, and a body of
-// one block.
-func (v *volume) prepare(ref index.Ref) {
+// one block if that is wanted, behind a key and a head that are not long.
+func (v *volume) prepare(ref index.Ref, body bool) {
 	n := int64(peekLen)
-	if all := index.ClassSize(ref.Class); all <= blockLen+blockLen/2 { // the class of those with one block
+	if all := index.ClassSize(ref.Class); body && all <= blockLen+blockLen/2 { // the class of those with one block
 		n = min(all, peekLen+blockLen)
 	}
 	n = min(n, v.limitAt(ref.Addr))

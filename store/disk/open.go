@@ -48,7 +48,7 @@ func newVolume(s *Store, d Disk, super *superblock) *volume {
 		bodyMax: min(1<<20, super.Segment/4), chunkMax: chunkLimit(super.Segment),
 		counts: s.counts, admit: newAdmission(opts, d.Size),
 		index: index.New(index.Options{}),
-		ready: make(chan struct{}), out: make(chan struct{}), disowned: make(chan struct{}), watch: newWatch(),
+		ready: make(chan struct{}), out: make(chan struct{}), disowned: make(chan struct{}), watch: newWatch(), preparing: make(chan struct{}, readers),
 	}
 	if super.Epoch > 0 {
 		v.known = super.Segments

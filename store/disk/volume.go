@@ -84,7 +84,9 @@ type volume struct {
 	stop   <-chan struct{} // closed with life
 	failed sync.Once
 	watch  *watch
-	work   sync.WaitGroup // background goroutines that end with stop
+
+	preparing chan struct{}  // one for each Prepare that reads
+	work      sync.WaitGroup // background goroutines that end with stop
 
 	begun      bool          // what is removed is removed from this disk
 	describing sync.Mutex    // held while super changes and is written

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"testing"
 
@@ -39,17 +40,18 @@ func prepare(s PromptStore, key string) {
 // promptSame compares what is had at once with what Open gives.
 func promptSame(t *testing.T, s PromptStore) {
 	for _, size := range []int{0, 1, 4095, 4096, 4097, 20_000, store.PromptLen - 1, store.PromptLen} {
-		want := pattern("k", uint64(size), size)
-		e := put(t, s, "k", []byte("head"), want)
+		key := fmt.Sprint("k", size)
+		want := pattern(key, 1, size)
+		e := put(t, s, key, []byte("head"), want)
 		for _, c := range [][2]int{{0, size}, {0, 0}, {size, 0}, {0, size / 2}, {size / 2, size - size/2}, {size / 3, size / 3}} {
 			off, n := c[0], c[1]
-			prepare(s, "k")
-			got, ok := s.AppendNow([]byte("before"), store.Key("k"), e.ID, e.Rev, int64(off), int64(n))
+			prepare(s, key)
+			got, ok := s.AppendNow([]byte("before"), store.Key(key), e.ID, e.Rev, int64(off), int64(n))
 			if !ok || !bytes.Equal(got, append([]byte("before"), want[off:off+n]...)) {
 				t.Errorf("%d octets, %d from %d: AppendNow returned %d octets, %v", size, n, off, len(got), ok)
 			}
 			if n > 0 {
-				wantPinned(t, openNow(t, s, "k", e, off, n), want[off:off+n])
+				wantPinned(t, openNow(t, s, key, e, off, n), want[off:off+n])
 			}
 		}
 	}
