@@ -5,6 +5,7 @@ package canon
 import (
 	"encoding/binary"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 )
@@ -136,10 +137,19 @@ func authority(host, scheme string) (string, bool) {
 	return strings.ToLower(host), true
 }
 
+// Host tells whether a Host field may say so (RFC 9112 §3.2).
+func Host(value string) bool {
+	_, ok := authority(value, "")
+	return ok
+}
+
+func isHex(c byte) bool { return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f' }
+
 func hostName(name string) bool {
 	if inner, ok := strings.CutPrefix(name, "["); ok {
 		inner, ok = strings.CutSuffix(inner, "]")
-		return ok && inner != "" && strings.Trim(inner, "0123456789abcdefABCDEF:.%") == ""
+		a, err := netip.ParseAddr(inner)
+		return ok && err == nil && a.Is6() && a.Zone() == ""
 	}
 	if name == "" || len(name) > 255 {
 		return false
@@ -148,7 +158,8 @@ func hostName(name string) bool {
 		c := name[i]
 		switch {
 		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
-		case strings.IndexByte("-._~%!$&'()*+,;=", c) >= 0: // RFC 3986 §3.2.2
+		case strings.IndexByte("-._~!$&'()*+,;=", c) >= 0: // RFC 3986 §3.2.2
+		case c == '%' && i+2 < len(name) && isHex(name[i+1]) && isHex(name[i+2]):
 		default:
 			return false
 		}

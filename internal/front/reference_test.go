@@ -28,7 +28,7 @@ import (
 //	digits     the size of a chunk has 15 digits at most, and its line 1 KiB
 //	nohost     HTTP/1.0 without a host is refused too: there is nothing to look for
 //	port       a port has five digits at most, and a name 255 octets
-//	literal    brackets in a whole URI have an IPv6 address in them (perhaps with a zone, RFC 6874), and no future one
+//	literal    brackets have an IPv6 address in them, without a zone, and no future one
 //	ascii      the host of a whole URI escapes no octet of ASCII, and needs not (RFC 9110 4.2.3)
 //	clear      https without encryption is 421 (RFC 9110 7.4), another scheme 400
 //	expect     what is expected is 100-continue, once and in these words, or 417 (RFC 9110 10.1.1)
@@ -40,8 +40,7 @@ import (
 //	minor      every HTTP/1.x but 1.0 is read as HTTP/1.1 (RFC 9110 2.5)
 //	sent       a target may have octets that no URI has and browsers send: they go on as they are
 //	percent    a % in a query that begins no escape goes on as it is
-//	unknown    a % in Host is not looked into, nor are brackets with hexadecimal in them: nobody serves such a name
-//	unused     beside a whole URI, Host is any octets of hosts
+//	unused     beside a whole URI, Host may be empty
 //	extension  an extension of a chunk is any octets of a field: it is dropped
 //	word       in the first line of Connection, close counts after a blank as after a comma: to end early is no harm
 type reading struct {
@@ -84,9 +83,6 @@ var (
 	regName    = octets("-._~!$&'()*+,;=").and(digits).and(letters) // escapes apart
 	pathChars  = octets("/:@").and(regName).and(octets("\"<>[]^`{|}"))
 	queryChars = octets("?%").and(pathChars)
-	zoneChars  = octets(":.").and(hexdigs)
-	ipLiteral  = octets(":.%").and(hexdigs)
-	hostChars  = octets(":[]%").and(regName)
 )
 
 type octetSet [256]bool
@@ -332,7 +328,7 @@ func (p *reader) address(m *message, old bool) {
 		if len(scheme) == len("https") {
 			p.refuseAddress(421, "rule clear")
 		}
-		if !hostChars.all(m.host) {
+		if m.host != "" && !authority(m.host, false) { // rule unused
 			p.refuseAddress(400, "no Host (RFC 9112 3.2)")
 		}
 		end := strings.IndexAny(rest+"/", "/?")
@@ -366,26 +362,17 @@ func authority(text string, whole bool) bool {
 	name, port, _ := strings.Cut(text, ":")
 	if strings.HasPrefix(text, "[") {
 		inner, rest, ok := strings.Cut(text[1:], "]")
-		if !ok || !ipLiteral.some(inner) || rest != "" && rest[0] != ':' { // rule unknown
-			return false
-		}
-		if whole && !address6(inner) {
+		a, err := netip.ParseAddr(inner)
+		if !ok || err != nil || !a.Is6() || a.Zone() != "" || rest != "" && rest[0] != ':' { // rule literal
 			return false
 		}
 		name, port = "literal", strings.TrimPrefix(rest, ":")
 	}
-	if whole && !escaped(name, &regName, octets("89ABCDEFabcdef")) { // rule ascii
-		return false
+	first := hexdigs
+	if whole {
+		first = octets("89ABCDEFabcdef") // rule ascii
 	}
-	lenient := regName.and(octets("%")) // rule unknown
-	return lenient.some(name) && len(name) <= 255 && digits.all(port) && len(port) <= 5
-}
-
-// address6 reads IPv6address, and perhaps a zone (rule literal).
-func address6(text string) bool {
-	text, zone, zoned := strings.Cut(text, "%25")
-	a, err := netip.ParseAddr(text)
-	return err == nil && a.Is6() && a.Zone() == "" && zoned == (zone != "") && escaped(zone, &zoneChars, hexdigs)
+	return name != "" && escaped(name, &regName, first) && len(name) <= 255 && digits.all(port) && len(port) <= 5
 }
 
 // chunkedBody reads chunked-body (RFC 9112 §7.1).

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/larderhq/larder/internal/canon"
 	"github.com/larderhq/larder/internal/field"
 )
 
@@ -236,7 +237,7 @@ func (s *scanner) field(line []byte) action {
 	switch line[0] | 0x20 {
 	case ' ', '\t' | 0x20:
 		return s.refused("a folded line (RFC 9112 5.2)")
-	case 'c', 'p', 't', 'u':
+	case 'c', 'h', 'p', 't', 'u':
 	default:
 		return pass
 	}
@@ -250,6 +251,10 @@ func (s *scanner) field(line []byte) action {
 		return s.contentLength(bytes.Trim(value, " \t"))
 	case field.EqualFold(name, "transfer-encoding"):
 		return s.transferEncoding(bytes.Trim(value, " \t"))
+	case field.EqualFold(name, "host"):
+		if value = bytes.Trim(value, " \t"); len(value) > 0 && !canon.Host(string(value)) {
+			return s.refused("Host is no host (RFC 9112 3.2)")
+		}
 	case field.EqualFold(name, "cache-control"):
 		h.control = true
 	case field.EqualFold(name, "pragma"):
