@@ -20,7 +20,9 @@ const (
 	readLen   = 4 << 10   // octets that are read at once: whoever has a body lent holds no more of it
 	flushLen  = 8 << 10   // octets of answers after which they are sent
 	copyLen   = 8 << 10   // the longest body that is copied to its head
-	turnLen   = 128 << 10 // octets that are sent before it is others' turn
+	turnLen   = 256 << 10 // octets that are sent before it is others' turn,
+	shortTurn = 128 << 10 // and while there are others whose answers are short
+	shortTime = 10 * time.Millisecond
 	sweepTime = 250 * time.Millisecond
 
 	// What the loop waits for.
@@ -48,7 +50,8 @@ type loop struct {
 	in      []byte
 	out     []byte // answers to one client, until they are sent
 	unread  store.Key
-	turns   uint64 // that clients had so far
+	turns   uint64    // that clients had so far
+	short   time.Time // when there last was an answer that goes in one piece
 	event   observe.Event
 	sink    observe.Sink // nil: nobody is told
 	flushed func()       // gives the sink what it has gathered
@@ -340,6 +343,7 @@ func (l *loop) answer(c *client, r *plain) standing.Verdict {
 			l.out = l.out[:before]
 			return standing.Unread
 		}
+		l.short = l.now
 		l.observe(c, a, r.Head, size, l.now, nil)
 	}
 	c.begun = time.Time{}
@@ -412,7 +416,11 @@ type sending struct {
 // send sends as much of s as c takes, in its turn. It reports true once that is
 // all of it; otherwise c is watched, or gone.
 func (l *loop) send(c *client, s *sending) bool {
-	for turn := int64(turnLen); turn > 0; {
+	turn := int64(turnLen)
+	if l.now.Sub(l.short) < shortTime {
+		turn = shortTurn
+	}
+	for turn > 0 {
 		n, err := s.write(c.fd, turn)
 		if err == syscall.EINTR {
 			continue
