@@ -659,9 +659,16 @@ func (v *volume) prepare(ref index.Ref, body bool) {
 		n = min(all, peekLen+blockLen)
 	}
 	n = min(n, v.limitAt(ref.Addr))
-	room := takeRoom(n)
-	if v.pread(context.Background(), room.octets[:n], int64(ref.Addr)*unit) == nil {
-		room.give()
+	r := record{ref: ref, room: takeRoom(n)}
+	r.start = r.room.octets[:n]
+	if v.pread(context.Background(), r.start, int64(ref.Addr)*unit) != nil {
+		return // and somebody may go on writing to the room
+	}
+	var ok bool
+	if r.header, ok = parseHeader(r.start, v.key, v.limitAt(ref.Addr)); ok {
+		v.keep(&r) // for who looks at it with more care
+	} else {
+		r.let()
 	}
 }
 

@@ -273,7 +273,7 @@ func (v *volume) hint(r *record) {
 
 // keepCount is how many records are kept from one call to the next: who looks up
 // a key goes on to ask for a head and to open a body, soon or not at all. Each has
-// a room of startLen.
+// a room of startLen, or where that was prepared one for a block.
 const keepCount = 128
 
 // keep keeps r with what was read of it, for who asks for it next, and takes the
@@ -283,9 +283,16 @@ func (v *volume) keep(r *record) {
 		return
 	}
 	at, _ := hintOf(r.hash, r.id)
+	slot := &v.kept[at%keepCount]
 	kept := *r
 	r.start, r.room = nil, nil
-	if old := v.kept[at%keepCount].Swap(&kept); old != nil {
+	if old := slot.Load(); old != nil && slot.CompareAndSwap(old, nil) { // which is ours then
+		if old.id == kept.id && old.addr == kept.addr && old.seq == kept.seq && len(old.start) > len(kept.start) {
+			kept, *old = *old, kept // there is more of it already
+		}
+		old.let()
+	}
+	if old := slot.Swap(&kept); old != nil {
 		old.let()
 	}
 }
