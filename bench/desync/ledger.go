@@ -54,7 +54,7 @@ type ledger struct {
 	mends bool
 
 	// slashes says that the origin makes one slash of those that a target begins
-	// with. How many Larder wrote is judged by the tap.
+	// with, and escapes brackets then. What Larder wrote is judged by the tap.
 	slashes bool
 
 	sent, accepted, hits, byLarder, byOrigin, failed, soundRefused atomic.Int64
@@ -108,10 +108,13 @@ func (l *ledger) expect(s *stream) {
 	}
 }
 
+// brackets are what an address of IPv6 has that a path may not.
+var brackets = strings.NewReplacer("[", "%5B", "]", "%5D")
+
 // told is a target as the origin tells it.
 func (l *ledger) told(target string) string {
 	if l.slashes && strings.HasPrefix(target, "//") {
-		return "/" + strings.TrimLeft(target, "/")
+		return "/" + brackets.Replace(strings.TrimLeft(target, "/"))
 	}
 	return target
 }

@@ -114,6 +114,7 @@ func (x *exchange) release() {
 
 func (x *exchange) serve() {
 	if x.r.Method == http.MethodConnect { // whose target has a form of its own
+		x.last() // what follows may be meant for the other end of a tunnel
 		x.unserved()
 		return
 	}
@@ -141,6 +142,13 @@ func (x *exchange) serve() {
 		x.pass(rules.Bypass, x.passes())
 	default:
 		x.cached()
+	}
+}
+
+// last has the answer be the last of its connection (RFC 9112 §9.6).
+func (x *exchange) last() {
+	if x.r.ProtoMajor == 1 {
+		x.w.Header()["Connection"] = []string{"close"}
 	}
 }
 

@@ -64,10 +64,10 @@ func (x *exchange) pass(reason rules.Reason, why string) {
 		}()
 	}
 	a, f := e.send(out.WithContext(interim.With(x.r.Context(), inform)), &x.req)
-	if !content.whole() && x.r.ProtoMajor == 1 {
+	if !content.whole() {
 		// What is still to come of it may be no content as it should be, and
-		// net/http would go on behind that (RFC 9112 §9.6, §11.2).
-		x.w.Header()["Connection"] = []string{"close"}
+		// net/http would go on behind that (RFC 9112 §11.2).
+		x.last()
 	}
 	if f != nil {
 		if !rules.Safe(x.r.Method) {

@@ -376,8 +376,11 @@ func TestFWD13_CONNECTOnTheWire(t *testing.T) {
 		}
 	})
 	client := e.dial()
-	client.say("CONNECT h:443 HTTP/1.1", "Host: h:443", "")
-	client.want("HTTP/1.1 405")
+	client.say("CONNECT h:443 HTTP/1.1", "Host: h:443", "", "GET /for-the-other-end HTTP/1.1", "Host: h", "")
+	if fields := client.want("HTTP/1.1 405"); strings.Join(of("Connection", fields), "") != "Connection: close" {
+		t.Errorf("after it there is more to come: %q", fields)
+	}
+	_, _ = io.Copy(io.Discard, client.r) // nothing else is asked for
 }
 
 func TestFWD14_Tunnel(t *testing.T) {

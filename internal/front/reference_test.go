@@ -396,11 +396,13 @@ func (p *reader) chunkedBody(m *message) bool {
 			return false
 		}
 		m.content += data
-		if end, ok := p.take(2); !ok || end != "\r\n" {
-			if ok {
-				p.refuse(400, "no CRLF after a chunk (RFC 9112 7.1)")
+		for _, want := range []string{"\r", "\n"} { // each can tell by itself
+			if end, ok := p.take(1); !ok || end != want {
+				if ok {
+					p.refuse(400, "no CRLF after a chunk (RFC 9112 7.1)")
+				}
+				return false
 			}
-			return false
 		}
 	}
 }

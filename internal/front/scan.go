@@ -119,10 +119,10 @@ func (s *scanner) next(in []byte) (n int, do action) {
 		return s.data(in)
 	case chunkEnd:
 		switch {
+		case in[0] != '\r' || len(in) > 1 && in[1] != '\n':
+			return s.refuse("a chunk is not followed by CRLF (RFC 9112 7.1)")
 		case len(in) < 2:
 			return 0, more
-		case in[0] != '\r' || in[1] != '\n':
-			return s.refuse("a chunk is not followed by CRLF (RFC 9112 7.1)")
 		}
 		s.state = chunkSize
 		return 2, pass
