@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/larderhq/larder/bench/rig"
 )
 
 // The two contenders that every ratio refers to.
@@ -273,10 +274,6 @@ func (s *server) ready(ctx context.Context, path string) error {
 
 // freePort returns a TCP port of 127.0.0.1 that nothing listens on.
 func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	a, err := rig.FreeAddress()
+	return int(a.Port()), err
 }

@@ -139,8 +139,9 @@ type Prompt interface {
 	OpenNow(key Key, id ID, rev uint32, off, n int64) (Pinned, bool)
 
 	// Prepare has it read in the background what is kept under key, but for bodies
-	// longer than PromptLen or of one of many entries, and then calls done: it may be at hand now, for a
-	// moment. It reports false, and calls nobody, if there is nothing to be read.
+	// longer than PromptLen or of one of many entries, and then calls done: it may be
+	// at hand now, for a moment. It reports false, and calls nobody, if there is
+	// nothing to be read.
 	Prepare(key Key, done func()) bool
 }
 

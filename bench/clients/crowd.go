@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"time"
 	"unsafe"
+
+	"github.com/larderhq/larder/bench/rig"
 )
 
 // A kind is a way of holding on to a connection.
@@ -45,18 +47,7 @@ func kindNames() []string {
 
 // choose finds kinds by name. Nil: one is not there.
 func choose(names []string) []kind {
-	var some []kind
-	for _, name := range names {
-		for _, k := range kinds {
-			if k.name == name {
-				some = append(some, k)
-			}
-		}
-	}
-	if len(some) != len(names) {
-		return nil
-	}
-	return some
+	return rig.Choose(names, kinds, func(k kind) string { return k.name })
 }
 
 // halfHead sends size octets of what could be the beginning of a request.

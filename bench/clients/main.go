@@ -64,15 +64,7 @@ func main() {
 		fmt.Fprintf(os.Stderr, "clients: no arguments; numbers and times are above 0, kinds are %s; see -h\n", strings.Join(kindNames(), " "))
 		os.Exit(2)
 	}
-	ctx, stop := rig.Context()
-	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("out of time after %v (-timeout)", o.timeout))
-	err := measure(ctx, &o)
-	cancel()
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "clients:", err)
-		os.Exit(1)
-	}
+	rig.Run("clients", o.timeout, "timeout", func(ctx context.Context) error { return measure(ctx, &o) })
 }
 
 // measure measures each kind. The error says which bars are missed.

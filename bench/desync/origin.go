@@ -151,10 +151,11 @@ func behind(conf string, argv ...string) func(context.Context, string, *ledger) 
 }
 
 func startProxy(ctx context.Context, dir, echo, conf string, argv []string) (*running, error) {
-	address, err := freeAddress()
+	free, err := rig.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
+	address := free.String()
 	host, port, err := net.SplitHostPort(echo)
 	if err != nil {
 		return nil, err
@@ -195,15 +196,6 @@ func startProxy(ctx context.Context, dir, echo, conf string, argv []string) (*ru
 	}
 	p.Kill()
 	return nil, fmt.Errorf("%s does not listen at %s after 10 s", argv[0], address)
-}
-
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }
 
 // What the proxies are told: to pass everything on as they understood it, over

@@ -45,7 +45,7 @@ func (l *lab) start(ctx context.Context, name string, w workload) (*contender, e
 func (l *lab) startLarder(ctx context.Context, dir string) (*contender, error) {
 	// Room for the set twice: a log that is cut in segments is never quite full.
 	argv := []string{
-		l.opts.larder, "serve", l.originURL, "--listen", "127.0.0.1:0", "--log", "off", "--memory", l.opts.memory,
+		l.opts.larder, "serve", l.origin.URL, "--listen", "127.0.0.1:0", "--log", "off", "--memory", l.opts.memory,
 		"--disk", fmt.Sprintf("%s:%dMiB", dir, 2*l.opts.setMiB+256),
 	}
 	running, err := rig.StartLarder(ctx, rig.Command{Argv: argv, CPUs: l.opts.serverCPU})
@@ -95,7 +95,7 @@ http {
 `
 
 func (l *lab) startNginx(ctx context.Context, name, dir string, w workload) (*contender, error) {
-	address, err := freeAddress()
+	address, err := rig.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +109,7 @@ func (l *lab) startNginx(ctx context.Context, name, dir string, w workload) (*co
 	if err := os.Mkdir(filepath.Join(dir, "cache"), 0o755); err != nil {
 		return nil, err
 	}
-	conf := fmt.Sprintf(nginxConf, user, dir, aio, strings.TrimPrefix(l.originURL, "http://"), address, mayOpen()*8/10)
+	conf := fmt.Sprintf(nginxConf, user, dir, aio, strings.TrimPrefix(l.origin.URL, "http://"), address, mayOpen()*8/10)
 	file := filepath.Join(dir, "nginx.conf")
 	if err := os.WriteFile(file, []byte(conf), 0o644); err != nil {
 		return nil, err
@@ -120,7 +120,7 @@ func (l *lab) startNginx(ctx context.Context, name, dir string, w workload) (*co
 	if err != nil {
 		return nil, err
 	}
-	c := &contender{name, p, "http://" + address, filepath.Join(dir, "cache"), func(h http.Header) bool { return h.Get("X-Cache") == "HIT" }}
+	c := &contender{name, p, "http://" + address.String(), filepath.Join(dir, "cache"), func(h http.Header) bool { return h.Get("X-Cache") == "HIT" }}
 	for range 100 {
 		if _, err = l.get(c, w, 0, make([]byte, 64<<10)); err == nil {
 			return c, nil
@@ -160,7 +160,11 @@ func (l *lab) get(c *contender, w workload, number int, buf []byte) (hit bool, e
 	if resp.StatusCode != http.StatusOK {
 		return false, fmt.Errorf("GET %s: status %d", path, resp.StatusCode)
 	}
-	if err := rig.Compare(resp.Body, l.content.Body(path, int64(w.size)), buf); err != nil {
+	want, err := l.origin.Body(path)
+	if err != nil {
+		return false, err
+	}
+	if err := rig.Compare(resp.Body, want, buf); err != nil {
 		return false, fmt.Errorf("GET %s: %w", path, err)
 	}
 	return c.asHit(resp.Header), nil

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -17,7 +16,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -46,21 +44,18 @@ end
 
 // A lab holds what all measurements share.
 type lab struct {
-	opts      *options
-	scratch   string
-	script    string
-	content   *rig.Content
-	origin    *http.Server
-	originURL string
-	asked     atomic.Int64 // requests that came to the origin
-	client    *http.Client
-	dropsAll  bool // we may drop the whole page cache
+	opts     *options
+	scratch  string
+	script   string
+	origin   *rig.Origin
+	client   *http.Client
+	dropsAll bool // we may drop the whole page cache
 }
 
 // newLab starts the origin and makes a scratch folder.
 func newLab(ctx context.Context, o *options) (*lab, error) {
 	l := &lab{
-		opts: o, content: rig.NewContent(1, 10<<20),
+		opts:     o,
 		client:   &http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 16}},
 		dropsAll: os.Getuid() == 0,
 	}
@@ -68,13 +63,9 @@ func newLab(ctx context.Context, o *options) (*lab, error) {
 	if l.scratch, err = os.MkdirTemp(o.dir, "larder-disk-"); err != nil {
 		return nil, err
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	if l.origin, err = rig.StartOrigin(1, 10<<20); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(l.scratch))
 	}
-	l.originURL = "http://" + listener.Addr().String()
-	l.origin = &http.Server{Handler: l, ReadHeaderTimeout: 10 * time.Second}
-	go func() { _ = l.origin.Serve(listener) }() // it ends with close
 	l.script = filepath.Join(l.scratch, "wrk.lua")
 	err = os.WriteFile(l.script, []byte(script), 0o644)
 	if err == nil && o.larder == "" {
@@ -88,35 +79,10 @@ func newLab(ctx context.Context, o *options) (*lab, error) {
 }
 
 func (l *lab) close() {
-	_ = l.origin.Close()
+	l.origin.Close()
 	if err := os.RemoveAll(l.scratch); err != nil {
 		fmt.Fprintln(os.Stderr, "disk:", err)
 	}
-}
-
-// ServeHTTP is the origin: /SIZE/NUMBER.
-func (l *lab) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	l.asked.Add(1)
-	size, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
-	n, err := strconv.ParseInt(size, 10, 64)
-	if err != nil || n < 0 || n > 10<<20 {
-		http.NotFound(w, r)
-		return
-	}
-	h := w.Header()
-	h.Set("Cache-Control", "max-age=100000")
-	h.Set("Content-Type", "application/octet-stream")
-	h.Set("Content-Length", size)
-	_, _ = w.Write(l.content.Body(r.URL.Path, n)) // who left is counted by the client
-}
-
-func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer listener.Close()
-	return listener.Addr().String(), nil
 }
 
 // A figure is what one measurement says, or the median of several.
@@ -196,7 +162,7 @@ func (l *lab) turn(ctx context.Context, c *contender, w workload, cold bool, rou
 		return figure{}, err
 	}
 	l.client.CloseIdleConnections()
-	before, cpu := l.asked.Load(), c.CPU()
+	before, cpu := l.origin.Asked(), c.CPU()
 	probed := make(chan probes, 1)
 	probing, stop := context.WithCancel(ctx)
 	go func() { probed <- l.probe(probing, c, w, uint64(round)) }()
@@ -215,7 +181,7 @@ func (l *lab) turn(ctx context.Context, c *contender, w workload, cold bool, rou
 	if _, err := fmt.Sscan(result, &requests, &octets, &micros, &failed); err != nil || requests == 0 {
 		return figure{}, fmt.Errorf("wrk said %q", out)
 	}
-	reached := l.asked.Load() - before
+	reached := l.origin.Asked() - before
 	misses := 100 * float64(max(reached, p.misses)) / float64(requests+p.seen)
 	switch {
 	case failed > 0 || p.err != nil:

@@ -55,7 +55,7 @@ func main() {
 	flag.IntVar(&o.setMiB, "set", 512, "all objects of a size together, in `MiB`")
 	flag.StringVar(&o.memory, "memory", "32MiB", "`SIZE` for larder's --memory")
 	sizes := flag.String("sizes", "4KiB 64KiB 10MiB", "`sizes` to measure")
-	flag.StringVar(&o.dir, "dir", "", "`folder` to make the scratch folder with both caches in; empty: that for temporary files")
+	flag.StringVar(&o.dir, "dir", "", "`folder` to make the scratch folder with both caches in; empty: the system's own for temporary files")
 	flag.StringVar(&o.larder, "larder", "", "the `program`; empty: it is built from this checkout")
 	flag.StringVar(&o.serverCPU, "server-cpu", "0", "`CPUs` of the server under test")
 	flag.StringVar(&o.loadCPU, "load-cpu", "1", "`CPUs` of the load")
@@ -69,28 +69,12 @@ func main() {
 		fmt.Fprintln(os.Stderr, "disk: no arguments; numbers are at least 1 (-set 32), sizes are 4KiB 64KiB 10MiB; see -h")
 		os.Exit(2)
 	}
-	ctx, stop := rig.Context()
-	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("out of time after %v (-timeout)", o.timeout))
-	err := measure(ctx, &o)
-	cancel()
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "disk:", err)
-		os.Exit(1)
-	}
+	rig.Run("disk", o.timeout, "timeout", func(ctx context.Context) error { return measure(ctx, &o) })
 }
 
-// chosen are the workloads that were asked for.
+// chosen are the workloads that were asked for; nil: one is not there.
 func chosen(o *options) []workload {
-	var some []workload
-	for _, name := range o.sizes {
-		for _, w := range workloads {
-			if w.name == name {
-				some = append(some, w)
-			}
-		}
-	}
-	return some
+	return rig.Choose(o.sizes, workloads, func(w workload) string { return w.name })
 }
 
 // measure makes the whole table.

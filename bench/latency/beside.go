@@ -48,17 +48,8 @@ func phaseNames() []string {
 
 // choose finds phases by name, the first of all before them. Nil: one is not there.
 func choose(names []string) []phase {
-	some := phases[:1:1]
-	for _, name := range names {
-		i := slices.IndexFunc(phases, func(p phase) bool { return p.name == name })
-		if i < 0 {
-			return nil
-		}
-		if i > 0 {
-			some = append(some, phases[i])
-		}
-	}
-	return some
+	others := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return name == phases[0].name })
+	return rig.Choose(slices.Insert(others, 0, phases[0].name), phases, func(p phase) string { return p.name })
 }
 
 // A counter counts what was answered.

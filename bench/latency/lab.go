@@ -197,10 +197,11 @@ func (l *lab) self(ctx context.Context) (figure, error) {
 	if out, err := exec.CommandContext(ctx, "cc", "-O2", "-o", floor, source).CombinedOutput(); err != nil {
 		return figure{}, fmt.Errorf("cc %s, in the root of the repository: %w: %s", source, err, out)
 	}
-	port, err := freePort()
+	address, err := rig.FreeAddress()
 	if err != nil {
 		return figure{}, err
 	}
+	port := int(address.Port())
 	c, err := preferred(rig.Command{Argv: []string{floor, strconv.Itoa(port), "1024"}, CPUs: l.opts.serverCPU})
 	if err != nil {
 		return figure{}, err
@@ -232,15 +233,6 @@ func answering(ctx context.Context, port int) error {
 		}
 	}
 	return errors.Join(errors.New("the floor does not listen"), err)
-}
-
-func freePort() (int, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port, nil
 }
 
 // middle is the median of one of the figures.

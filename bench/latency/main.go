@@ -75,15 +75,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "latency:", err)
 		os.Exit(2)
 	}
-	ctx, stop := rig.Context()
-	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("out of time after %v (-timeout)", o.timeout))
-	err := measure(ctx, &o)
-	cancel()
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "latency:", err)
-		os.Exit(1)
-	}
+	rig.Run("latency", o.timeout, "timeout", func(ctx context.Context) error { return measure(ctx, &o) })
 }
 
 // check says what is wrong with the command line.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,6 +22,7 @@ import (
 type Origin struct {
 	URL     string // such as http://127.0.0.1:4711
 	content *Content
+	asked   atomic.Int64
 	largest int64
 	server  *http.Server
 }
@@ -41,6 +43,9 @@ func StartOrigin(seed uint64, largest int) (*Origin, error) {
 // Close ends the Origin, and cuts off what it answers just then.
 func (o *Origin) Close() { _ = o.server.Close() } // a listener on this machine has nothing to lose
 
+// Asked is how many requests have come so far.
+func (o *Origin) Asked() int64 { return o.asked.Load() }
+
 // Body is what GET path answers. The error says why that is nothing.
 func (o *Origin) Body(path string) ([]byte, error) {
 	size, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
@@ -53,6 +58,7 @@ func (o *Origin) Body(path string) ([]byte, error) {
 
 // ServeHTTP answers one request.
 func (o *Origin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	o.asked.Add(1)
 	if r.Method != http.MethodGet {
 		_, _ = io.Copy(io.Discard, r.Body) // who left is counted by the client
 		w.WriteHeader(http.StatusNoContent)

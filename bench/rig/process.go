@@ -11,10 +11,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -35,6 +38,45 @@ func Context() (ctx context.Context, stop func()) {
 		cancel(errors.New("whoever started this is gone"))
 	}()
 	return ctx, func() { release(); cancel(nil) }
+}
+
+// Run is the main function of a measuring command called name: it calls do, whose
+// context is that of Context and ends after limit, too, which the flag of that name
+// has set. If do fails it says so and ends the process with exit code 1.
+func Run(name string, limit time.Duration, flag string, do func(ctx context.Context) error) {
+	ctx, stop := Context()
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("out of time after %v (-%s)", limit, flag))
+	err := do(ctx)
+	cancel()
+	stop()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		os.Exit(1)
+	}
+}
+
+// Choose returns those of all whose names are in names, in that order; unless each is
+// there, nil.
+func Choose[T any](names []string, all []T, nameOf func(T) string) []T {
+	var some []T
+	for _, name := range names {
+		i := slices.IndexFunc(all, func(one T) bool { return nameOf(one) == name })
+		if i < 0 {
+			return nil
+		}
+		some = append(some, all[i])
+	}
+	return some
+}
+
+// FreeAddress returns an address of 127.0.0.1 that nothing listens at.
+func FreeAddress() (netip.AddrPort, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).AddrPort(), nil
 }
 
 // Pause waits for d. The error is the cause of ctx if that ended first.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/larderhq/larder/internal/engine"
+	"github.com/larderhq/larder/internal/field"
 	"github.com/larderhq/larder/internal/rules"
 )
 
@@ -236,7 +237,7 @@ func names(at func(*engine.Config) *[]string) setter[engine.Config] {
 		list := []string{}
 		if value != "none" {
 			for name := range strings.SplitSeq(value, ",") {
-				if name = strings.TrimSpace(name); !isToken(name) {
+				if name = strings.TrimSpace(name); !field.IsToken(name) {
 					return errors.New("field names with commas between them, or none")
 				}
 				list = append(list, http.CanonicalHeaderKey(name))
@@ -247,16 +248,9 @@ func names(at func(*engine.Config) *[]string) setter[engine.Config] {
 	}
 }
 
-// isToken tells whether s can name a field or a protocol (RFC 9110 §5.6.2).
-func isToken(s string) bool {
-	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
-		return r <= ' ' || r > '~' || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
-	})
-}
-
 func isProtocol(s string) bool {
 	name, version, versioned := strings.Cut(s, "/")
-	return isToken(name) && (!versioned || isToken(version))
+	return field.IsToken(name) && (!versioned || field.IsToken(version))
 }
 
 // trusted reads networks. A single address is a network of one.

@@ -742,21 +742,11 @@ func TestMSG19_UnreadContentIsNoRequest(t *testing.T) {
 func TestMSG19_BrokenContentHidesNoRequest(t *testing.T) {
 	var hidden atomic.Int64
 	e := newEdge(t, func(o *peer, _ int) {
-		for {
-			start, _ := o.head()
-			if start == "" {
-				return
-			}
-			if strings.Contains(start, "smuggled") {
-				hidden.Add(1)
-			}
-			if strings.HasPrefix(start, "GET") {
-				o.say("HTTP/1.1 200 OK", "Content-Length: 0", "")
-				continue
-			}
-			_, _ = io.Copy(io.Discard, o.r)
+		if start, _ := o.head(); strings.Contains(start, "smuggled") {
+			hidden.Add(1)
 			return
 		}
+		_, _ = io.Copy(io.Discard, o.r) // no answer of its own: an early one is the next test's
 	})
 	smuggled := "GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n"
 	chunk := fmt.Sprintf("%x;%s\r\n%s\r\n", len(smuggled), strings.Repeat("e", 1000), smuggled)

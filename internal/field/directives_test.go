@@ -305,7 +305,7 @@ func FuzzDirectives(f *testing.F) {
 			t.Fatalf("%q: both forms: %+v", s, got)
 		}
 		for _, name := range append(got.NoCacheFields, got.PrivateFields...) {
-			if !isToken(name) {
+			if !IsToken(name) {
 				t.Fatalf("%q: field name %q", s, name)
 			}
 		}

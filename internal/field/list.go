@@ -50,7 +50,7 @@ func ConnectionNames(lines []string) []string {
 // appendFieldName adds name in canonical MIME form; it reports false and adds
 // nothing if name cannot be a field name.
 func appendFieldName(names *[]string, name string) bool {
-	if !isToken(name) {
+	if !IsToken(name) {
 		return false
 	}
 	*names = append(*names, textproto.CanonicalMIMEHeaderKey(name))

@@ -120,7 +120,7 @@ func FuzzMembers(f *testing.F) {
 				t.Fatalf("%q: %q skips something before %q", s, members, member)
 			}
 			rest = rest[i+len(member):]
-			if !HasToken([]string{s}, member) && isToken(member) {
+			if !HasToken([]string{s}, member) && IsToken(member) {
 				t.Fatalf("%q: %q not found", s, member)
 			}
 		}
@@ -131,7 +131,7 @@ func FuzzMembers(f *testing.F) {
 			t.Fatalf("%q: %q, one a line %q", s, members, again)
 		}
 		for _, name := range ConnectionNames([]string{s}) {
-			if !isToken(name) || !HasToken([]string{s}, name) {
+			if !IsToken(name) || !HasToken([]string{s}, name) {
 				t.Fatalf("%q: nominates %q", s, name)
 			}
 		}

@@ -23,7 +23,7 @@ func LanguageSelects(accept, contentLanguage []string) bool {
 		}
 		language = member
 	}
-	if !isToken(language) || language == "*" {
+	if !IsToken(language) || language == "*" {
 		return false
 	}
 
@@ -101,9 +101,9 @@ func parseWeighted(member string) (name string, q int, ok bool) {
 			return "", 0, false
 		}
 		q, ok = parseWeight(param[2:])
-		return name, q, ok && isToken(name)
+		return name, q, ok && IsToken(name)
 	}
-	return name, fullWeight, isToken(name)
+	return name, fullWeight, IsToken(name)
 }
 
 // parseWeight reads a qvalue: 0 to 1 with up to three decimals.

@@ -29,7 +29,7 @@ func cutQuoted(s string, sep byte) (before, after string, open bool) {
 // unquote returns the text of an argument that is a token or a quoted string,
 // with escapes undone (RFC 9110, 5.6.4). ok is false if s is neither.
 func unquote(s string) (text string, ok bool) {
-	if isToken(s) {
+	if IsToken(s) {
 		return s, true
 	}
 	if s == "" || s[0] != '"' {

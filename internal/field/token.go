@@ -21,15 +21,15 @@ var TokenOctets = func() (set [256]bool) {
 	return set
 }()
 
-// isToken reports whether s is a token, and thereby also whether it can be a
-// field name.
-func isToken(s string) bool {
+// IsToken reports whether s is a token (RFC 9110, 5.6.2), and thereby also whether
+// it can be a field name (5.1).
+func IsToken[T string | []byte](s T) bool {
 	for i := range len(s) {
-		if !isTokenByte(s[i]) {
+		if !TokenOctets[s[i]] {
 			return false
 		}
 	}
-	return s != ""
+	return len(s) > 0
 }
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }

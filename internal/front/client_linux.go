@@ -36,6 +36,13 @@ func (c *client) idle() bool {
 	return c.sending == nil && c.begun.IsZero() && len(c.held) == 0 && !c.leaving
 }
 
+// listen has the loop told of events from now on: op adds c to its epoll, or changes
+// what c is there for.
+func (c *client) listen(op int, events uint32) error {
+	c.events = events
+	return syscall.EpollCtl(c.loop.ep, op, c.fd, &syscall.EpollEvent{Events: events, Fd: int32(c.fd)})
+}
+
 // close lets go of the connection. Whoever has it calls this, once.
 func (c *client) close() {
 	c.loop.s.clients.at(c.fd).Store(nil)

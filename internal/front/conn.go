@@ -223,8 +223,9 @@ func (c *conn) sift(n int, do action) {
 }
 
 // receive reads from the network. Within a body it does not wait for ever, nor for
-// a client that sends too little at a time; elsewhere net/http sets the deadline. Who has waited once in vain does not
-// wait again, however often net/http and the handler come back for the rest.
+// a client that sends too little at a time; elsewhere net/http sets the deadline.
+// Who has waited once in vain does not wait again, however often net/http and the
+// handler come back for the rest.
 func (c *conn) receive(p []byte) (int, error) {
 	if c.stalled != nil {
 		return 0, c.stalled

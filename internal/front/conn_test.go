@@ -132,11 +132,15 @@ type recorder struct {
 	got []string
 }
 
-func (rec *recorder) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
+func (rec *recorder) ServeHTTP(_ http.ResponseWriter, r *http.Request) { rec.note(r) }
+
+// note remembers r, and returns what seen says of it.
+func (rec *recorder) note(r *http.Request) string {
 	s := seen(r)
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	rec.got = append(rec.got, s)
+	return s
 }
 
 func check(t *testing.T, pieces int, octets string, want []string) {

@@ -201,7 +201,7 @@ func (s *Server) welcome(fd int, peer netip.AddrPort) {
 			least = l
 		}
 	}
-	c := &client{fd: fd, loop: least, addr: peer.String(), from: clientOf(peer.Addr()), events: toRead}
+	c := &client{fd: fd, loop: least, addr: peer.String(), from: clientOf(peer.Addr())}
 	c.active, _ = s.opt.Clock()
 	if fd >= len(s.clients)*pageClients || prepare(fd) != nil {
 		_ = syscall.Close(fd)
@@ -212,7 +212,7 @@ func (s *Server) welcome(fd int, peer netip.AddrPort) {
 	least.load.Add(1)
 	c.lent.Store(true) // until the loop is told of it
 	s.clients.at(fd).Store(c)
-	if least.watch(c, toRead) != nil {
+	if c.listen(syscall.EPOLL_CTL_ADD, toRead) != nil {
 		c.close()
 		return
 	}

@@ -263,15 +263,15 @@ func (l *loan) giveBack(c *conn) error {
 	}
 	k.fd = int(fd)
 	k.active, _ = k.loop.s.opt.Clock()
-	k.events = toRead
+	events := uint32(toRead)
 	if c.window != nil {
 		k.held = append([]byte(nil), *c.window...)
-		k.events = toWrite // which it is: so the loop looks at once
+		events = toWrite // which it is: so the loop looks at once
 		windows.Put(c.window)
 		c.window = nil
 	}
 	k.loop.s.clients.at(k.fd).Store(k)
-	if err := k.loop.watch(k, k.events); err != nil {
+	if err := k.listen(syscall.EPOLL_CTL_ADD, events); err != nil {
 		k.close()
 		return err
 	}

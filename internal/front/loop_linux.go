@@ -82,17 +82,11 @@ func newLoop(s *Server) (*loop, error) {
 	return l, nil
 }
 
-// watch has the loop told of c from now on, which nobody else may use then.
-func (l *loop) watch(c *client, events uint32) error {
-	return syscall.EpollCtl(l.ep, syscall.EPOLL_CTL_ADD, c.fd, &syscall.EpollEvent{Events: events, Fd: int32(c.fd)})
-}
-
 // await changes what c waits for.
 func (l *loop) await(c *client, events uint32) {
 	if c.events != events {
-		c.events = events
 		// It fails only if c is not there, or memory is short.
-		if syscall.EpollCtl(l.ep, syscall.EPOLL_CTL_MOD, c.fd, &syscall.EpollEvent{Events: events, Fd: int32(c.fd)}) != nil {
+		if c.listen(syscall.EPOLL_CTL_MOD, events) != nil {
 			l.drop(c)
 		}
 	}
@@ -285,9 +279,8 @@ func (l *loop) prepare(c *client, in []byte) bool {
 	c.held, c.awaited, c.begun = append([]byte(nil), in...), true, time.Time{}
 	c.lent.Store(true)
 	l.s.lent.Add(1)
-	c.events = syscall.EPOLLONESHOT // nothing, and even its end only once
-	if syscall.EpollCtl(l.ep, syscall.EPOLL_CTL_MOD, c.fd, &syscall.EpollEvent{Events: c.events, Fd: int32(c.fd)}) == nil &&
-		l.s.prompt.Prepare(l.unread, c.prepared) {
+	const nothing = syscall.EPOLLONESHOT // and even its end only once
+	if c.listen(syscall.EPOLL_CTL_MOD, nothing) == nil && l.s.prompt.Prepare(l.unread, c.prepared) {
 		return true
 	}
 	l.s.lent.Add(-1)
@@ -300,8 +293,7 @@ func (l *loop) prepare(c *client, in []byte) bool {
 func (c *client) prepared() {
 	c.loop.s.lent.Add(-1)
 	c.active, _ = c.loop.s.opt.Clock()
-	c.events = toWrite // which it is: so the loop looks at once
-	if syscall.EpollCtl(c.loop.ep, syscall.EPOLL_CTL_MOD, c.fd, &syscall.EpollEvent{Events: c.events, Fd: int32(c.fd)}) != nil {
+	if c.listen(syscall.EPOLL_CTL_MOD, toWrite) != nil { // which it is: so the loop looks at once
 		c.close()
 		return
 	}
@@ -311,15 +303,13 @@ func (c *client) prepared() {
 // answer appends what stands for r to out, or has it sent. Otherwise it does
 // nothing; if the answer may be on a disk, its key is in unread.
 func (l *loop) answer(c *client, r *plain) standing.Verdict {
-	a := l.s.opt.Standing.Find(&r.Request, l.now)
+	a, said := l.s.opt.Standing.Find(&r.Request, l.now), standing.Decided
 	if a == nil {
-		var said standing.Verdict
-		if a, said = l.asker.ask(r, c.addr); said != standing.Decided {
-			l.unread = a.Key
-			return said
-		}
+		a, said = l.asker.ask(r, c.addr)
 	}
-	l.unread = a.Key
+	if l.unread = a.Key; said != standing.Decided {
+		return said
+	}
 	size := a.Size
 	if r.Head {
 		size = 0

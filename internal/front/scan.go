@@ -11,16 +11,14 @@ import (
 	"github.com/larderhq/larder/internal/field"
 )
 
-// Bounds of lines, in octets.
+// Bounds of lines, in octets. All are less than what net/http takes: where it gave up
+// within content, it could take what follows for another request (RFC 9112 §11.2).
 const (
 	maxChunkLine = 1 << 10 // the size of a chunk and its extensions
 	maxTrailer   = 3 << 10 // the trailer section
 	maxChunk     = 15      // hexadecimal digits of the size of a chunk
 	maxExcess    = 8 << 10 // what chunks may take up beside twice their octets, and 16 for each
 )
-
-// All of these are less than what net/http takes. Where it gave up within a body, it
-// could take what follows for another request (RFC 9112 §11.2).
 
 // mark stands in for the Cache-Control that a request with Pragma does not
 // have, or net/http would add one of its own (RFC 9110 §7.7 has no place for
@@ -358,20 +356,10 @@ func (s *scanner) trailerLine(line []byte) action {
 	if s.trailed += len(line) + 2; s.trailed > maxTrailer {
 		return s.refused("the trailer section is too long (RFC 9110 5.4)")
 	}
-	if !ok || !isToken(name) || !printable(value) {
+	if !ok || !field.IsToken(name) || !printable(value) {
 		return s.refused("a line in the trailer section is no field (RFC 9112 7.1.2)")
 	}
 	return pass
-}
-
-// isToken tells whether b can be a field name (RFC 9110 §5.1).
-func isToken(b []byte) bool {
-	for _, c := range b {
-		if !field.TokenOctets[c] {
-			return false
-		}
-	}
-	return len(b) > 0
 }
 
 // printable tells whether b is what a field value may be (RFC 9110 §5.5).

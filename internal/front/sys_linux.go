@@ -8,9 +8,8 @@ import (
 
 // The calls below do not wait for anybody, for their descriptors do not (but where
 // memory is swapped, or short), and copy no more than a turn: so the scheduler need
-// not be told of them. That costs as much as a lookup,
-// and where it finds one of them under way it has another thread take over, which
-// costs more than the call.
+// not be told of them. That costs as much as a lookup, and where it finds one of them
+// under way it has another thread take over, which costs more than the call.
 
 // pollNow is epoll_wait without waiting. It fails only if interrupted.
 func pollNow(ep int, events []syscall.EpollEvent) int {

@@ -456,13 +456,8 @@ func (w *witness) parseChunk(s []byte) (Kind, error) {
 // cutField splits a field line; the name must be a token (RFC 9110 §5.6.2).
 func cutField(s []byte) (name, value []byte, ok bool) {
 	name, value, ok = bytes.Cut(s, []byte(":"))
-	if !ok || len(name) == 0 {
+	if !ok || !field.IsToken(name) {
 		return nil, nil, false
-	}
-	for _, c := range name {
-		if !field.TokenOctets[c] {
-			return nil, nil, false
-		}
 	}
 	return name, bytes.Trim(value, " \t"), true
 }

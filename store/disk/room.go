@@ -3,8 +3,8 @@ package disk
 import "sync"
 
 // Lengths of rooms in octets: for the start of a record, for one of usual length,
-// for one with a block, and for several blocks. Readers may stay for long, so none has
-// much more than it needs.
+// for one with a block, and for several blocks. Readers may stay for long, so none
+// has much more than it needs.
 var roomLens = [...]int{startLen, 24 << 10, blockLen + peekLen, windowLen}
 
 var rooms [len(roomLens)]sync.Pool
