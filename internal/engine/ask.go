@@ -17,7 +17,7 @@ func (x *exchange) refresh() {
 	if x.e.backoff.has(x.key, x.steady) {
 		return
 	}
-	if x.e.Terms.HeedsSafe() && x.req.Directives.NoStore {
+	if x.policy.Terms.HeedsSafe() && x.req.Directives.NoStore {
 		return // what came back could not be kept (RFC 9111 §5.2.1.5)
 	}
 	d := rules.Decision{Action: rules.Fetch, Forward: rules.Stale}
@@ -140,11 +140,11 @@ func (x *exchange) join(d *rules.Decision) (f *flight.Flight[*landing], leader b
 
 // mayWait tells whether the answer to another's request may do for this one.
 func (x *exchange) mayWait(d *rules.Decision) bool {
-	if x.alone || x.e.Terms.NoCollapse || x.r.Method != http.MethodGet || x.req.Authorized() ||
+	if x.alone || x.policy.Terms.NoCollapse || x.r.Method != http.MethodGet || x.req.Authorized() ||
 		x.req.GuardsState() || d.Forward == rules.ByClient {
 		return false
 	}
-	if x.e.Terms.HeedsSafe() && x.req.Directives.NoStore {
+	if x.policy.Terms.HeedsSafe() && x.req.Directives.NoStore {
 		return false
 	}
 	if k := x.chosen(); k != nil && (k.Policy.NoCache || k.Lifetime == 0) {
@@ -156,7 +156,7 @@ func (x *exchange) mayWait(d *rules.Decision) bool {
 // mayLead tells whether the request that goes out is the same for all who may
 // wait for it: our own, or one without conditions and ranges.
 func (x *exchange) mayLead() bool {
-	return x.chosen() != nil || !x.req.Ranged() && (!x.req.Conditional() || x.e.Terms.FillConditionals)
+	return x.chosen() != nil || !x.req.Ranged() && (!x.req.Conditional() || x.policy.Terms.FillConditionals)
 }
 
 // lane names those requests for the key that may share one answer. What varies
@@ -192,9 +192,9 @@ func (x *exchange) forwardsRange(d *rules.Decision) bool {
 func (x *exchange) patience(leader bool) (wait time.Duration, stale bool) {
 	limit := time.Duration(0)
 	if !leader {
-		limit = x.e.Terms.CollapseWait()
+		limit = x.policy.Terms.CollapseWait()
 	}
-	if t := x.e.Terms.RevalidateTimeout; t > 0 && (leader || t < limit) && x.staleAllowed(rules.Failure{Unreachable: true}).Store {
+	if t := x.policy.Terms.RevalidateTimeout; t > 0 && (leader || t < limit) && x.staleAllowed(rules.Failure{Unreachable: true}).Store {
 		limit, stale = t, true
 	}
 	if limit == 0 {
@@ -220,7 +220,7 @@ func (x *exchange) staleAllowed(failure rules.Failure) rules.Verdict {
 		return rules.Verdict{}
 	}
 	steady, _ := x.e.Clock()
-	return rules.AfterError(&x.req, k.Stored, failure, &x.e.Terms, steady)
+	return rules.AfterError(&x.req, k.Stored, failure, &x.policy.Terms, steady)
 }
 
 // blameStale has the log say what a stale answer hides from the client.
@@ -315,7 +315,7 @@ func (x *exchange) share(l *landing) bool {
 		x.event.Collapsed = true
 		x.fault(l.fault)
 		return true
-	case l.res != nil && l.res.Version != x.e.Terms.CurrentVersion():
+	case l.res != nil && l.res.Version != x.req.Version:
 		// It was asked for before the version changed, which is no answer for
 		// those who came after that: one of us asks anew.
 		x.outdated++
@@ -323,16 +323,16 @@ func (x *exchange) share(l *landing) bool {
 		return false
 	case l.common != nil && !rules.Holds(&x.req, l.common.Stored):
 		return false // a part that was validated for another range
-	case l.common != nil && rules.Shareable(&x.req, l.res, &x.e.Terms):
+	case l.common != nil && rules.Shareable(&x.req, l.res, &x.policy.Terms):
 		return x.deliverCommon(l)
 	case l.body == nil:
 		x.alone = true
 		return false
-	case !l.res.Matches(&x.req, &x.e.Terms):
+	case !l.res.Matches(&x.req, &x.policy.Terms):
 		x.alone = slices.Equal(x.vary, l.res.Vary)
 		x.vary = l.res.Vary
 		return false
-	case !rules.Shareable(&x.req, l.res, &x.e.Terms):
+	case !rules.Shareable(&x.req, l.res, &x.policy.Terms):
 		x.alone = true
 		return false
 	}

@@ -632,7 +632,7 @@ func TestCOL10_RaisingTheVersionRefreshesOncePerEntry(t *testing.T) {
 	version := "1"
 	raise := func(v string) { mu.Lock(); version = v; mu.Unlock() }
 	sim.RunWith(t, func(c *engine.Config) {
-		c.Terms.Version = func() string { mu.Lock(); defer mu.Unlock(); return version }
+		c.Version = func(*http.Request) string { mu.Lock(); defer mu.Unlock(); return version }
 	}, func(w *sim.World) {
 		w.Handle(func(r *http.Request) sim.Reply {
 			if r.Header.Get("If-None-Match") != "" {
@@ -670,7 +670,7 @@ func TestCOL10_AnAnswerIsOfTheVersionThatItWasAskedUnder(t *testing.T) {
 	var mu sync.Mutex
 	version := "1"
 	sim.RunWith(t, func(c *engine.Config) {
-		c.Terms.Version = func() string { mu.Lock(); defer mu.Unlock(); return version }
+		c.Version = func(*http.Request) string { mu.Lock(); defer mu.Unlock(); return version }
 	}, func(w *sim.World) {
 		slow := keptPage("max-age=6000")
 		slow.Delay = 2 * time.Second

@@ -23,7 +23,7 @@ func (x *exchange) cut(k *kept) (spans []span, status int, ok bool) {
 		s, ok := rules.CutPart(&x.req, k.Stored)
 		return []span{s}, http.StatusPartialContent, ok
 	}
-	c := rules.CutRange(&x.req, k.Stored, k.entry.Size, &x.e.Terms)
+	c := rules.CutRange(&x.req, k.Stored, k.entry.Size, &x.policy.Terms)
 	if len(c.Spans) == 0 {
 		return nil, k.Status, !c.Unsatisfiable
 	}
@@ -103,7 +103,7 @@ func (x *exchange) deliverSpool(l *landing, d *rules.Decision) bool {
 	if !l.judged || waited {
 		notModified = x.req.Conditional() && rules.NotModified(&x.req, l.res)
 		if l.length >= 0 && !notModified && (waited || !x.forwardsRange(d)) {
-			c := rules.CutRange(&x.req, l.res, l.length, &x.e.Terms)
+			c := rules.CutRange(&x.req, l.res, l.length, &x.policy.Terms)
 			if c.Unsatisfiable {
 				if !waited {
 					l.discard()
@@ -138,9 +138,9 @@ func (x *exchange) deliverSpool(l *landing, d *rules.Decision) bool {
 	res := l.res
 	age := res.InitialAge
 	if waited {
-		res = rules.Kept(res, &x.e.Terms)
+		res = rules.Kept(res, &x.policy.Terms)
 	}
-	for name, lines := range x.e.outward(res.Header) {
+	for name, lines := range x.e.outward(x.policy, res.Header) {
 		h[name] = lines
 	}
 	if waited {
@@ -149,7 +149,7 @@ func (x *exchange) deliverSpool(l *landing, d *rules.Decision) bool {
 		}
 		steady, _ := x.e.Clock()
 		delete(h, "Age")
-		if age = res.Age(steady); !x.e.Terms.HideAge {
+		if age = res.Age(steady); !x.policy.Terms.HideAge {
 			h["Age"] = []string{strconv.FormatInt(seconds(age), 10)}
 		}
 	}
@@ -185,7 +185,7 @@ func (x *exchange) deliverSpool(l *landing, d *rules.Decision) bool {
 func (x *exchange) deliverOrigin(l *landing) {
 	defer l.discard()
 	h := x.w.Header()
-	for name, lines := range x.e.outward(l.res.Header) {
+	for name, lines := range x.e.outward(x.policy, l.res.Header) {
 		h[name] = lines
 	}
 	if l.length >= 0 && bodyAllowed(l.res.Status) {

@@ -26,20 +26,15 @@ type Config struct {
 	// Forward asks the origin.
 	Forward http.RoundTripper
 
-	// Terms are the operator's choices; the zero value follows the standards.
-	Terms rules.Terms
+	// Policy is what holds for requests for which PolicyFor, where set, does not
+	// name another. It is called once for each request, by many goroutines, and must
+	// be quick; what it returns must not change. All have the same Terms.Secret.
+	Policy
+	PolicyFor func(*http.Request) *Policy
 
 	// Site keeps the keys of one site apart from those of another in the same
 	// store.
 	Site string
-
-	// KeyPart adds to the key what it finds in a request, such as a cookie:
-	// responses to requests for which it differs are kept apart, up to
-	// store.MaxVariants of them for one resource, and are forgotten together.
-	// It sees the request as the client sent it, is called for each request,
-	// by many goroutines, and must be quick. The result is kept as a hash
-	// (Terms.Secret). Nil or an empty result adds nothing.
-	KeyPart func(*http.Request) string
 
 	// Name identifies us in Cache-Status and Proxy-Status. Empty means
 	// "larder".
@@ -90,6 +85,34 @@ type Config struct {
 	// Standing, where set, is told of the decisions that hold for a while. It
 	// must come from Standing.
 	Standing *standing.Table
+}
+
+// A Policy is what the operator chose for some requests. It must not change once in
+// use.
+type Policy struct {
+	// Label tells the policy apart from others in the log; empty: there is one.
+	Label string
+
+	// Terms are the rules that are bent; the zero value follows the standards.
+	Terms rules.Terms
+
+	// KeyPart adds to the key what it finds in a request, such as a cookie:
+	// responses to requests for which it differs are kept apart, up to
+	// store.MaxVariants of them for one resource, and are forgotten together.
+	// It sees the request as the client sent it, is called for each request,
+	// by many goroutines, and must be quick. The result is kept as a hash
+	// (Terms.Secret). Nil or an empty result adds nothing.
+	KeyPart func(*http.Request) string
+
+	// Version, where set, is the version of what the origin makes now. An entry
+	// stored under another version is refreshed as if its soft expiry had passed
+	// (version-function). It is called for each request as the client sent it, by
+	// many goroutines, and must be quick.
+	Version func(*http.Request) string
+
+	// Bypass, where set, is why a request goes past the cache; empty: it does not.
+	// It is called like Version.
+	Bypass func(*http.Request) string
 }
 
 // Standing makes a Table for a Config with the same SpokenFor.
@@ -154,7 +177,7 @@ func New(c Config) *Engine {
 		c.Clock = SystemClock()
 	}
 	if len(c.Terms.Secret) == 0 {
-		c.Terms.Secret = []byte(rand.Text() + rand.Text())
+		c.Terms.Secret = NewSecret()
 	}
 	e := &Engine{Config: c, hit: c.Name + "; hit; ttl="}
 	if e.Standing != nil {
@@ -167,6 +190,19 @@ func New(c Config) *Engine {
 	e.exchanges.New = func() any { return &exchange{room: &room{fields: make(fields)}} }
 	e.ctx, e.stopBackground = context.WithCancel(context.Background())
 	return e
+}
+
+// NewSecret draws a rules.Terms.Secret.
+func NewSecret() []byte { return []byte(rand.Text() + rand.Text()) }
+
+// policy is what holds for r.
+func (e *Engine) policy(r *http.Request) *Policy {
+	if e.PolicyFor != nil {
+		if p := e.PolicyFor(r); p != nil {
+			return p
+		}
+	}
+	return &e.Config.Policy
 }
 
 // Close ends the fetches that are under way, and waits for them. The caller has

@@ -19,9 +19,10 @@ import (
 // the request gets copies.
 type exchange struct {
 	*room
-	e *Engine
-	w http.ResponseWriter
-	r *http.Request
+	e      *Engine
+	policy *Policy
+	w      http.ResponseWriter
+	r      *http.Request
 
 	came         time.Time // steady
 	steady, wall time.Time // when the request came, or came round again
@@ -51,7 +52,7 @@ type exchange struct {
 	// vanished: the next fetch asks for everything.
 	unconditional bool
 	// failures counts the fetches of others that failed while we waited, and
-	// outdated those of another version (Terms.Version).
+	// outdated those of another version (Policy.Version).
 	failures, outdated int
 	// vary are the fields that decide the variant, learnt from a response
 	// that was not for us.
@@ -86,7 +87,7 @@ func (m *room) clear() {
 }
 
 func (x *exchange) begin(e *Engine, w http.ResponseWriter, r *http.Request) {
-	*x = exchange{room: x.room, e: e, w: w, r: r}
+	*x = exchange{room: x.room, e: e, policy: e.policy(r), w: w, r: r}
 	x.steady, x.wall = e.Clock()
 	x.came = x.steady
 	x.event = observe.Event{
@@ -159,10 +160,13 @@ func (x *exchange) read() (err error) {
 	}
 	x.key = x.target.AppendKey(x.key, x.e.Site)
 	x.req = rules.ReadRequest(x.r.Method, x.e.view(x.r, &x.target))
-	if x.e.KeyPart != nil {
-		if part := x.e.KeyPart(x.r); part != "" {
-			x.req.Extra = x.e.Terms.Conceal(part)
+	if p := x.policy; p.KeyPart != nil {
+		if part := p.KeyPart(x.r); part != "" {
+			x.req.Extra = p.Terms.Conceal(part)
 		}
+	}
+	if x.policy.Version != nil {
+		x.req.Version = x.policy.Version(x.r)
 	}
 	return nil
 }
@@ -170,10 +174,12 @@ func (x *exchange) read() (err error) {
 // passes is why the operator keeps a GET or HEAD from the cache; empty: it is not.
 func (x *exchange) passes() string {
 	switch {
-	case x.req.Ranged() && x.e.Terms.Ranges == rules.RangesPass:
+	case x.req.Ranged() && x.policy.Terms.Ranges == rules.RangesPass:
 		return "range-mode: pass"
-	case x.req.Conditional() && x.e.Terms.PassConditionals:
+	case x.req.Conditional() && x.policy.Terms.PassConditionals:
 		return "conditional-mode: pass"
+	case x.policy.Bypass != nil:
+		return x.policy.Bypass(x.r)
 	}
 	return ""
 }
@@ -216,7 +222,7 @@ func (x *exchange) cached() {
 // onlyCached tells whether the client wants no answer of the origin (RFC 9111
 // §5.2.1.7). Methods that are never answered from the store go there anyway.
 func (x *exchange) onlyCached() bool {
-	return x.req.Directives.OnlyIfCached && x.e.Terms.HeedsSafe() &&
+	return x.req.Directives.OnlyIfCached && x.policy.Terms.HeedsSafe() &&
 		(x.r.Method == http.MethodGet || x.r.Method == http.MethodHead)
 }
 
@@ -249,7 +255,7 @@ func (x *exchange) lookup() {
 			x.kept = append(x.kept, k)
 		}
 	}
-	c := rules.Select(&x.req, x.candidates, &x.e.Terms)
+	c := rules.Select(&x.req, x.candidates, &x.policy.Terms)
 	x.miss = c.Miss
 	if c.Whole >= 0 {
 		x.whole = x.kept[c.Whole]
@@ -262,12 +268,12 @@ func (x *exchange) lookup() {
 // decode returns entry with its head decoded, or nil: see heads.decode.
 func (x *exchange) decode(entry store.Entry) (*kept, error) {
 	if !x.deciding {
-		return x.e.heads.decode(x.r.Context(), x.key, entry, x.e)
+		return x.e.heads.decode(x.r.Context(), x.key, entry, x.e, x.policy)
 	}
-	if k := x.e.heads.recall(entry); k != nil {
+	if k := x.e.heads.recall(entry, x.policy); k != nil {
 		return k, nil
 	}
-	return x.slate.decode(x.r.Context(), x.key, entry, x.e)
+	return x.slate.decode(x.r.Context(), x.key, entry, x.e, x.policy)
 }
 
 // chosen is the stored response that a decision is about.
@@ -285,13 +291,13 @@ func (x *exchange) decide() rules.Decision {
 		return rules.Decision{Action: rules.Fetch, Forward: rules.ByClient, Why: "If-Match or If-Unmodified-Since (RFC 9110 13.1)"}
 	}
 	if k == nil || x.unconditional || x.req.GuardsState() || x.whole == nil && x.r.Method == http.MethodHead {
-		return rules.Absent(&x.req, x.miss, &x.e.Terms)
+		return rules.Absent(&x.req, x.miss, &x.policy.Terms)
 	}
-	d := rules.Reuse(&x.req, k.Stored, &x.e.Terms, x.steady)
+	d := rules.Reuse(&x.req, k.Stored, &x.policy.Terms, x.steady)
 	if x.whole == nil && !x.req.Ranged() && d.Action != rules.Refuse {
 		// A fresh prefix helps, but does not do; a stale one does not help.
 		if fresh := d.Action == rules.Serve; !fresh || !rules.NotModified(&x.req, k.Stored) {
-			d = rules.Absent(&x.req, rules.Partial, &x.e.Terms)
+			d = rules.Absent(&x.req, rules.Partial, &x.policy.Terms)
 			if d.Action == rules.Fetch {
 				d.Why = "only a part is stored (RFC 9111 3.3)"
 			}
@@ -439,7 +445,7 @@ func (x *exchange) tell(k *kept, age int64) {
 	switch {
 	case age < 0:
 		x.status()
-	case x.e.Terms.HideAge:
+	case x.policy.Terms.HideAge:
 		delete(h, "Age") // one that was received is out of date
 		x.status()
 	case x.brief(k):

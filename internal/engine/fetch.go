@@ -28,6 +28,7 @@ type interimResponse struct {
 // A job is one fetch: all it needs of the request that caused it.
 type job struct {
 	f      *flight.Flight[*landing]
+	policy *Policy
 	key    []byte
 	target canon.Target
 	out    *http.Request // to be cloned for each attempt
@@ -105,7 +106,7 @@ func (l *landing) discard() {
 // job describes the fetch that the exchange needs, in the background or for its
 // client. It shares nothing that changes.
 func (x *exchange) job(f *flight.Flight[*landing], d *rules.Decision, background bool) *job {
-	j := &job{f: f, key: bytes.Clone(x.key), target: x.target}
+	j := &job{f: f, policy: x.policy, key: bytes.Clone(x.key), target: x.target}
 	method := x.r.Method
 	if background {
 		method = http.MethodGet
@@ -132,16 +133,16 @@ func (x *exchange) job(f *flight.Flight[*landing], d *rules.Decision, background
 	case background || j.validating != nil || j.prefix != nil:
 		clearConditions(asked) // RFC 9111 §4.3.2: they are judged afterwards
 		delete(asked, "Range")
-	case get && !x.req.GuardsState() && (x.e.Terms.FillConditionals || j.stored != nil || f.Shared()):
+	case get && !x.req.GuardsState() && (x.policy.Terms.FillConditionals || j.stored != nil || f.Shared()):
 		delete(asked, "If-None-Match")
 		delete(asked, "If-Modified-Since")
 	default:
 		j.clientConditions = x.req.Conditional() || x.req.GuardsState()
 	}
 	j.req = rules.ReadRequest(method, asked)
-	j.req.Extra = x.req.Extra
+	j.req.Extra, j.req.Version = x.req.Extra, x.req.Version
 	j.out = &http.Request{
-		Method: method, URL: x.target.Outgoing(), Host: x.target.Host, Header: x.e.outbound(asked, x.r), Body: http.NoBody,
+		Method: method, URL: x.target.Outgoing(), Host: x.target.Host, Header: x.e.outbound(x.policy, asked, x.r), Body: http.NoBody,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: x.r.RemoteAddr,
 	}
 	return j
@@ -193,7 +194,7 @@ func (e *Engine) fly(ctx context.Context, j *job) {
 func (e *Engine) settle(j *job, l *landing) {
 	if l.failure() {
 		steady, _ := e.Clock()
-		e.backoff.set(j.key, steady, e.Terms.Backoff())
+		e.backoff.set(j.key, steady, j.policy.Terms.Backoff())
 	}
 }
 
@@ -220,7 +221,7 @@ type arrival struct {
 // store; it runs after the landing.
 func (e *Engine) fetch(ctx context.Context, j *job) (l *landing, fill func()) {
 	a, f := e.attempt(ctx, j)
-	if again, why := j.useless(a, f, &e.Terms); again {
+	if again, why := j.useless(a, f, &j.policy.Terms); again {
 		if a != nil {
 			a.Body.Close()
 		}
@@ -303,24 +304,23 @@ func (e *Engine) attempt(ctx context.Context, j *job) (*arrival, *fault) {
 	if j.prefix != nil {
 		rules.Rest(j.prefix.Stored, out.Header)
 	}
-	return e.send(out, &j.req)
+	return e.send(out, &j.req, j.policy)
 }
 
 // send asks the origin and reads the head of the answer.
-func (e *Engine) send(out *http.Request, req *rules.Request) (*arrival, *fault) {
+func (e *Engine) send(out *http.Request, req *rules.Request, p *Policy) (*arrival, *fault) {
 	asked, _ := e.Clock()
-	version := e.Terms.CurrentVersion()
 	res, err := e.Forward.RoundTrip(out)
 	if err != nil {
 		return nil, asFault(err)
 	}
-	at := rules.Receipt{Asked: asked, Version: version}
+	at := rules.Receipt{Asked: asked}
 	at.Arrived, at.Wall = e.Clock()
 	a := &arrival{Response: res}
-	a.stored = rules.Receive(req, res.StatusCode, message.EndToEnd(res.Header), at, &e.Terms)
+	a.stored = rules.Receive(req, res.StatusCode, message.EndToEnd(res.Header), at, &p.Terms)
 	a.stored.ToClose = res.ContentLength < 0 && res.Close && len(res.TransferEncoding) == 0 && res.ProtoMajor == 1
 	if res.StatusCode == http.StatusPartialContent {
-		a.stored.Part = rules.ReadPart(a.stored.Header, res.ContentLength, &e.Terms)
+		a.stored.Part = rules.ReadPart(a.stored.Header, res.ContentLength, &p.Terms)
 	}
 	return a, nil
 }
@@ -328,23 +328,23 @@ func (e *Engine) send(out *http.Request, req *rules.Request) (*arrival, *fault) 
 // freshen applies a 304 to the entry it confirms (RFC 9111 §4.3.4).
 func (e *Engine) freshen(ctx context.Context, j *job, a *arrival) *landing {
 	old := j.validating
-	updated, _, why := rules.Freshen(old.Stored, &j.req, a.stored, &e.Terms)
-	l := &landing{status: a.StatusCode, why: why, res: updated, refreshed: e.prepare(old.entry, updated)}
+	updated, _, why := rules.Freshen(old.Stored, &j.req, a.stored, &j.policy.Terms)
+	l := &landing{status: a.StatusCode, why: why, res: updated, refreshed: e.prepare(old.entry, updated, j.policy)}
 	e.remember(j, updated.Lasts())
 	switch {
-	case updated.Ended(&e.Terms):
+	case updated.Ended(&j.policy.Terms):
 		l.why = "validated for the last time (RFC 9111 3.2)"
 		l.last = func() { _ = e.Store.Remove(context.WithoutCancel(ctx), j.key, old.entry.ID) }
 		e.remember(j, false)
 		return l
-	case !rules.Storable(&j.req, updated, nil, &e.Terms).Store:
+	case !rules.Storable(&j.req, updated, nil, &j.policy.Terms).Store:
 		return l // for this request; the entry stays as it is for others
 	}
-	common := rules.Kept(updated, &e.Terms)
-	l.common = e.prepare(old.entry, common)
+	common := rules.Kept(updated, &j.policy.Terms)
+	l.common = e.prepare(old.entry, common, j.policy)
 	j.f.Commit(func() {
 		// ErrGone: whoever delivers will notice, and fetch.
-		_ = e.Store.Amend(ctx, j.key, old.entry.ID, e.head(common))
+		_ = e.Store.Amend(ctx, j.key, old.entry.ID, j.policy.head(common))
 	})
 	return l
 }
@@ -352,9 +352,9 @@ func (e *Engine) freshen(ctx context.Context, j *job, a *arrival) *landing {
 // keep stores the response if it may be stored, and lands it.
 func (e *Engine) keep(ctx context.Context, j *job, a *arrival) (*landing, func()) {
 	l := &landing{status: a.StatusCode, res: a.stored, length: a.ContentLength, judged: j.clientConditions}
-	verdict := rules.Storable(&j.req, a.stored, nil, &e.Terms)
+	verdict := rules.Storable(&j.req, a.stored, nil, &j.policy.Terms)
 	steady, _ := e.Clock()
-	if verdict.Store && j.stored != nil && rules.AfterError(&j.req, j.stored.Stored, l.asFailure(), &e.Terms, steady).Store {
+	if verdict.Store && j.stored != nil && rules.AfterError(&j.req, j.stored.Stored, l.asFailure(), &j.policy.Terms, steady).Store {
 		verdict = rules.Verdict{Why: "an error while stale is usable (RFC 5861 4)"}
 	}
 	if l.why = verdict.Why; verdict.Store {
@@ -363,7 +363,7 @@ func (e *Engine) keep(ctx context.Context, j *job, a *arrival) (*landing, func()
 			size = p.Size()
 		}
 		if rules.Entire(&j.req, res) {
-			res = rules.Join(res, res, res.Part, &e.Terms)
+			res = rules.Join(res, res, res.Part, &j.policy.Terms)
 		}
 		fill, err := e.spool(ctx, j, l, res, a.Body, size)
 		if err == nil {
@@ -371,7 +371,7 @@ func (e *Engine) keep(ctx context.Context, j *job, a *arrival) (*landing, func()
 		}
 		l.why = "not kept: " + reason(err)
 	}
-	if anyone := j.req.Impersonal(); verdict.Store || !rules.Storable(&anyone, a.stored, nil, &e.Terms).Store {
+	if anyone := j.req.Impersonal(); verdict.Store || !rules.Storable(&anyone, a.stored, nil, &j.policy.Terms).Store {
 		e.supersede(ctx, j, a.StatusCode)
 	} else {
 		e.question(ctx, j)
@@ -399,13 +399,13 @@ func (e *Engine) supersede(ctx context.Context, j *job, status int) {
 func (e *Engine) question(ctx context.Context, j *job) {
 	steady, _ := e.Clock()
 	if k := j.stored; k != nil && k.Age(steady) < k.Lifetime {
-		j.f.Commit(func() { _ = e.Store.Amend(ctx, j.key, k.entry.ID, e.head(rules.Doubt(k.Stored))) })
+		j.f.Commit(func() { _ = e.Store.Amend(ctx, j.key, k.entry.ID, j.policy.head(rules.Doubt(k.Stored))) })
 	}
 }
 
 // spool begins an entry for res and returns what carries the body into it.
 func (e *Engine) spool(ctx context.Context, j *job, l *landing, res *rules.Stored, body io.ReadCloser, size int64) (fill func(), err error) {
-	w, err := e.Store.Create(ctx, j.key, e.head(rules.Kept(res, &e.Terms)), size)
+	w, err := e.Store.Create(ctx, j.key, j.policy.head(rules.Kept(res, &j.policy.Terms)), size)
 	if err != nil {
 		return nil, err
 	}
@@ -430,7 +430,7 @@ func (e *Engine) remember(j *job, shareable bool) {
 		return
 	}
 	steady, _ := e.Clock()
-	e.uncacheable.set(j.key, steady, e.Terms.RememberUncacheable())
+	e.uncacheable.set(j.key, steady, j.policy.Terms.RememberUncacheable())
 }
 
 // fill carries a body from the origin into the store, and makes the entry

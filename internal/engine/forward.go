@@ -136,7 +136,7 @@ func forwardedValue(s string) string {
 
 // outbound is the header section of a request of ours, made from the client's:
 // end-to-end fields, and what we say of ourselves after them.
-func (e *Engine) outbound(view rules.Header, r *http.Request) http.Header {
+func (e *Engine) outbound(p *Policy, view rules.Header, r *http.Request) http.Header {
 	h := message.EndToEnd(http.Header(view))
 	if e.Pseudonym != "" {
 		h["Via"] = append(slices.Clip(h["Via"]), e.viaMember(r.ProtoMajor, r.ProtoMinor))
@@ -144,8 +144,8 @@ func (e *Engine) outbound(view rules.Header, r *http.Request) http.Header {
 	if e.LoopID != "" {
 		h["Cdn-Loop"] = append(slices.Clip(h["Cdn-Loop"]), e.LoopID)
 	}
-	if e.Terms.Surrogate {
-		h["Surrogate-Capability"] = append(slices.Clip(h["Surrogate-Capability"]), e.Terms.DeviceToken()+`="Surrogate/1.0"`)
+	if p.Terms.Surrogate {
+		h["Surrogate-Capability"] = append(slices.Clip(h["Surrogate-Capability"]), p.Terms.DeviceToken()+`="Surrogate/1.0"`)
 	}
 	if _, ok := h["User-Agent"]; !ok {
 		h["User-Agent"] = nil // or net/http would add its own

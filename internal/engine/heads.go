@@ -43,7 +43,8 @@ type heads struct {
 // exchange's, in a slate.
 type kept struct {
 	*rules.Stored
-	entry store.Entry
+	entry  store.Entry
+	policy *Policy // which it was read by
 	// weight is what the head counts for where it is remembered.
 	weight int64
 	// reply are the fields of an answer from the store without validation,
@@ -66,9 +67,9 @@ type rendered struct {
 	statusLines []string
 }
 
-// recall returns entry decoded if it is remembered, or nil.
-func (h *heads) recall(entry store.Entry) *kept {
-	if k := h.slots[uint64(entry.ID)%headSlots].Load(); k != nil && k.entry.ID == entry.ID && k.entry.Rev == entry.Rev {
+// recall returns entry as p reads it if it is remembered, or nil.
+func (h *heads) recall(entry store.Entry, p *Policy) *kept {
+	if k := h.slots[uint64(entry.ID)%headSlots].Load(); k != nil && k.entry.ID == entry.ID && k.entry.Rev == entry.Rev && k.policy == p {
 		return k
 	}
 	return nil
@@ -77,19 +78,19 @@ func (h *heads) recall(entry store.Entry) *kept {
 // decode returns the entry under key with its head decoded, or nil if it has
 // gone, or has another head by now, or one that is not ours. An error is the
 // store's.
-func (h *heads) decode(ctx context.Context, key []byte, entry store.Entry, e *Engine) (*kept, error) {
-	if k := h.recall(entry); k != nil {
+func (h *heads) decode(ctx context.Context, key []byte, entry store.Entry, e *Engine, p *Policy) (*kept, error) {
+	if k := h.recall(entry, p); k != nil {
 		return k, nil
 	}
 	head, err := e.headOf(ctx, key, entry)
 	if head == nil {
 		return nil, err
 	}
-	stored, err := message.Decode(head, &e.Terms)
+	stored, err := message.Decode(head, &p.Terms)
 	if err != nil {
 		return nil, nil
 	}
-	k := e.prepare(entry, stored)
+	k := e.prepare(entry, stored, p)
 	if len(head) <= headLimit {
 		k.weight = weigh(head, stored)
 		h.remember(&h.slots[uint64(entry.ID)%headSlots], k)
@@ -134,7 +135,7 @@ func (s *slate) wipe() {
 
 // decode is heads.decode for what is not remembered, and will not be. The result
 // is good until wipe.
-func (s *slate) decode(ctx context.Context, key []byte, entry store.Entry, e *Engine) (*kept, error) {
+func (s *slate) decode(ctx context.Context, key []byte, entry store.Entry, e *Engine, p *Policy) (*kept, error) {
 	head, err := e.headOf(ctx, key, entry)
 	if head == nil {
 		return nil, err
@@ -148,11 +149,11 @@ func (s *slate) decode(ctx context.Context, key []byte, entry store.Entry, e *En
 	} else {
 		s.used++
 	}
-	stored, err := l.decoder.Decode(head, &e.Terms)
+	stored, err := l.decoder.Decode(head, &p.Terms)
 	if err != nil {
 		return nil, nil
 	}
-	l.Stored, l.entry, l.reply = stored, entry, l.reply[:0]
+	l.Stored, l.entry, l.policy, l.reply = stored, entry, p, l.reply[:0]
 	l.rendered.Store(nil)
 	e.compose(&l.kept)
 	return &l.kept, nil
@@ -186,8 +187,8 @@ func (h *heads) remember(slot *atomic.Pointer[kept], k *kept) {
 }
 
 // prepare makes the answer that entry gives while it is used as it is.
-func (e *Engine) prepare(entry store.Entry, stored *rules.Stored) *kept {
-	k := &kept{Stored: stored, entry: entry}
+func (e *Engine) prepare(entry store.Entry, stored *rules.Stored, p *Policy) *kept {
+	k := &kept{Stored: stored, entry: entry, policy: p}
 	k.reply = make([]replyField, 0, len(stored.Header)+1)
 	e.compose(k)
 	return k
@@ -207,7 +208,7 @@ func (e *Engine) validated(k *kept) []replyField { return e.appendReply(nil, k) 
 
 // appendReply appends the fields of k that are for clients.
 func (e *Engine) appendReply(reply []replyField, k *kept) []replyField {
-	for name, lines := range e.outward(k.Header) {
+	for name, lines := range e.outward(k.policy, k.Header) {
 		if name != "Content-Range" || k.Part.IsZero() { // or it is written anew for each answer
 			reply = append(reply, replyField{name, lines})
 		}
@@ -220,14 +221,14 @@ func (e *Engine) appendReply(reply []replyField, k *kept) []replyField {
 
 // outward yields the fields of a response that are for clients, with us in Via
 // where that is wished for.
-func (e *Engine) outward(header rules.Header) iter.Seq2[string, []string] {
+func (e *Engine) outward(p *Policy, header rules.Header) iter.Seq2[string, []string] {
 	return func(yield func(string, []string) bool) {
 		via := e.ViaResponse && e.Pseudonym != ""
 		for name, lines := range header {
 			switch {
 			case via && name == "Via":
-			case e.Terms.Surrogate && name == "Surrogate-Control":
-			case slices.Contains(e.Terms.StripTargeted, name):
+			case p.Terms.Surrogate && name == "Surrogate-Control":
+			case slices.Contains(p.Terms.StripTargeted, name):
 			default:
 				if !yield(name, lines) {
 					return

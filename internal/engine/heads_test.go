@@ -56,7 +56,7 @@ func (h *heads) remembered(t *testing.T, e *Engine, entries []store.Entry) (n in
 	t.Helper()
 	for i := range entries {
 		before := h.slots[uint64(entries[i].ID)%headSlots].Load()
-		k, err := h.decode(t.Context(), nil, entries[i], e)
+		k, err := h.decode(t.Context(), nil, entries[i], e, &e.Config.Policy)
 		if err != nil || k == nil || k.entry.ID != entries[i].ID {
 			t.Fatalf("entry %d is %v, %v", entries[i].ID, k, err)
 		}
@@ -158,7 +158,7 @@ func TestHeadsOfManyGoroutinesStayOnTheBooks(t *testing.T) {
 		all.Go(func() {
 			for range 2 {
 				for i := range entries {
-					if k, err := h.decode(t.Context(), nil, entries[i], e); err != nil || k == nil || k.entry.ID != entries[i].ID {
+					if k, err := h.decode(t.Context(), nil, entries[i], e, &e.Config.Policy); err != nil || k == nil || k.entry.ID != entries[i].ID {
 						t.Errorf("entry %d is %v, %v", entries[i].ID, k, err)
 					}
 				}

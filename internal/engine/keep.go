@@ -13,14 +13,14 @@ import (
 )
 
 // entries decodes what is stored under key.
-func (e *Engine) entries(ctx context.Context, key []byte) []*kept {
+func (e *Engine) entries(ctx context.Context, key []byte, p *Policy) []*kept {
 	found, err := e.Store.Lookup(ctx, key, nil)
 	if err != nil {
 		return nil
 	}
 	out := make([]*kept, 0, len(found))
 	for _, entry := range found {
-		if k, _ := e.heads.decode(ctx, key, entry, e); k != nil {
+		if k, _ := e.heads.decode(ctx, key, entry, e, p); k != nil {
 			out = append(out, k)
 		}
 	}
@@ -28,9 +28,9 @@ func (e *Engine) entries(ctx context.Context, key []byte) []*kept {
 }
 
 // head is what is kept of res beside its body.
-func (e *Engine) head(res *rules.Stored) store.Head {
+func (p *Policy) head(res *rules.Stored) store.Head {
 	h := store.Head{Octets: message.Encode(res)}
-	if until, ends := res.Until(&e.Terms); ends {
+	if until, ends := res.Until(&p.Terms); ends {
 		h.Until = max(until.Unix(), 1)
 	}
 	return h
@@ -45,7 +45,7 @@ func (e *Engine) replaced(ctx context.Context, j *job, res *rules.Stored) []stor
 			ids = append(ids, k.entry.ID)
 		}
 	}
-	for _, k := range e.entries(ctx, j.key) {
+	for _, k := range e.entries(ctx, j.key, j.policy) {
 		if !rules.SameVariant(k.Stored, res) {
 			continue
 		}
@@ -59,13 +59,13 @@ func (e *Engine) replaced(ctx context.Context, j *job, res *rules.Stored) []stor
 
 // complete lands the whole of which j.prefix is stored and a brings the rest.
 func (e *Engine) complete(ctx context.Context, j *job, a *arrival) (*landing, func()) {
-	res, _ := j.joined(a, &e.Terms)
+	res, _ := j.joined(a, &j.policy.Terms)
 	size := j.prefix.entry.Size + a.stored.Part.Size()
 	l := &landing{status: a.StatusCode, why: "completed from the origin (RFC 9111 3.3)", res: res, length: size}
 	prefix, err := e.Store.Open(ctx, j.key, j.prefix.entry.ID, 0, -1)
 	if err == nil {
 		whole := &joinedBody{Reader: io.MultiReader(prefix, a.Body), prefix: prefix, rest: a.Body}
-		if v := rules.Storable(&j.req, res, nil, &e.Terms); !v.Store {
+		if v := rules.Storable(&j.req, res, nil, &j.policy.Terms); !v.Store {
 			l.why, l.origin = v.Why, whole
 			e.supersede(ctx, j, res.Status)
 			e.remember(j, false)
@@ -94,7 +94,7 @@ func (b *joinedBody) Close() error { return errors.Join(b.prefix.Close(), b.rest
 // joinParts makes one entry of the parts that lie side by side with res, which
 // was just committed (RFC 9111 §3.4).
 func (e *Engine) joinParts(ctx context.Context, j *job, res *rules.Stored) {
-	entries := e.entries(ctx, j.key)
+	entries := e.entries(ctx, j.key, j.policy)
 	var newest *kept
 	for _, k := range entries {
 		if !k.Part.IsZero() && rules.SameVariant(k.Stored, res) {
@@ -148,8 +148,8 @@ func (e *Engine) joinTwo(ctx context.Context, j *job, older, newer *kept, u rule
 		return err
 	}
 	defer second.Close()
-	joined := rules.Join(older.Stored, newer.Stored, u, &e.Terms)
-	w, err := e.Store.Create(ctx, j.key, e.head(joined), u.Last-u.First+1)
+	joined := rules.Join(older.Stored, newer.Stored, u, &j.policy.Terms)
+	w, err := e.Store.Create(ctx, j.key, j.policy.head(joined), u.Last-u.First+1)
 	if err != nil {
 		return err
 	}
@@ -199,13 +199,13 @@ func splice(w io.Writer, first, second io.Reader, start, n, m int64) error {
 // afterHead lets a response to HEAD update, or put in doubt, the stored GET
 // (RFC 9111 §4.3.5).
 func (e *Engine) afterHead(ctx context.Context, j *job, a *arrival) {
-	for _, k := range e.entries(ctx, j.key) {
-		if !k.Matches(&j.req, &e.Terms) {
+	for _, k := range e.entries(ctx, j.key, j.policy) {
+		if !k.Matches(&j.req, &j.policy.Terms) {
 			continue
 		}
-		effect, updated := rules.AfterHead(k.Stored, k.entry.Size, &j.req, a.stored, declaredLength(a), &e.Terms)
+		effect, updated := rules.AfterHead(k.Stored, k.entry.Size, &j.req, a.stored, declaredLength(a), &j.policy.Terms)
 		if effect != rules.HeadNothing {
-			j.f.Commit(func() { _ = e.Store.Amend(ctx, j.key, k.entry.ID, e.head(rules.Kept(updated, &e.Terms))) })
+			j.f.Commit(func() { _ = e.Store.Amend(ctx, j.key, k.entry.ID, j.policy.head(rules.Kept(updated, &j.policy.Terms))) })
 		}
 	}
 }

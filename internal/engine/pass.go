@@ -28,7 +28,7 @@ func (x *exchange) pass(reason rules.Reason, why string) {
 		return
 	}
 	protocol := x.upgrading()
-	header := e.outbound(x.req.Header, x.r)
+	header := e.outbound(x.policy, x.req.Header, x.r)
 	if protocol != "" {
 		header["Connection"], header["Upgrade"] = []string{"Upgrade"}, []string{protocol}
 	}
@@ -63,7 +63,7 @@ func (x *exchange) pass(reason rules.Reason, why string) {
 			}
 		}()
 	}
-	a, f := e.send(out.WithContext(interim.With(x.r.Context(), inform)), &x.req)
+	a, f := e.send(out.WithContext(interim.With(x.r.Context(), inform)), &x.req, x.policy)
 	if !content.whole() {
 		// What is still to come of it may be no content as it should be, and
 		// net/http would go on behind that (RFC 9112 §11.2).
@@ -71,7 +71,7 @@ func (x *exchange) pass(reason rules.Reason, why string) {
 	}
 	if f != nil {
 		if !rules.Safe(x.r.Method) {
-			e.doubt(x.r.Context(), &x.target)
+			e.doubt(x.r.Context(), &x.target, x.policy)
 		}
 		if err := content.broken(); err != nil {
 			f = asBrokenUpload(err)
@@ -88,14 +88,14 @@ func (x *exchange) pass(reason rules.Reason, why string) {
 	if rules.Invalidates(x.r.Method, a.StatusCode) {
 		ctx := context.WithoutCancel(x.r.Context())
 		e.invalidate(ctx, &x.target, posted)
-		for _, u := range rules.Related(x.target.URL(), a.stored.Header, &e.Terms) {
+		for _, u := range rules.Related(x.target.URL(), a.stored.Header, &x.policy.Terms) {
 			if t, ok := canon.Resource(u); ok {
 				e.invalidate(ctx, &t, nil)
 			}
 		}
 	}
-	if posted != nil && rules.Storable(&x.req, a.stored, x.target.URL(), &e.Terms).Store {
-		j := &job{f: posted, key: bytes.Clone(x.key), target: x.target, req: x.req, client: x.r.Context()}
+	if posted != nil && rules.Storable(&x.req, a.stored, x.target.URL(), &x.policy.Terms).Store {
+		j := &job{f: posted, policy: x.policy, key: bytes.Clone(x.key), target: x.target, req: x.req, client: x.r.Context()}
 		j.req.Method = http.MethodGet // whom it may answer from now on
 		if fill, err := e.spool(x.r.Context(), j, l, a.stored, a.Body, a.ContentLength); err == nil {
 			posted = nil
@@ -218,16 +218,16 @@ func (e *Engine) invalidate(ctx context.Context, target *canon.Target, spare *fl
 // doubt has what is stored for a target validated before its next use: nobody
 // knows whether an unsafe request that failed has changed it. Where the store
 // shows nothing it may still be reading what it has, and that is forgotten.
-func (e *Engine) doubt(ctx context.Context, target *canon.Target) {
+func (e *Engine) doubt(ctx context.Context, target *canon.Target, p *Policy) {
 	ctx = context.WithoutCancel(ctx)
 	key := target.AppendKey(nil, e.Site)
 	e.flights.Forget(key, nil)
-	known := e.entries(ctx, key)
+	known := e.entries(ctx, key, p)
 	if len(known) == 0 {
 		_ = e.Store.Forget(ctx, key) // as in invalidate
 	}
 	for _, k := range known {
-		if err := e.Store.Amend(ctx, key, k.entry.ID, e.head(rules.Doubt(k.Stored))); err != nil {
+		if err := e.Store.Amend(ctx, key, k.entry.ID, p.head(rules.Doubt(k.Stored))); err != nil {
 			_ = e.Store.Remove(ctx, key, k.entry.ID)
 		}
 	}

@@ -77,8 +77,8 @@ func soak(t *testing.T, seed uint64, speed int64, terms rules.Terms, span time.D
 	st := memory.New(memory.Options{Budget: 3 << 20, MaxObject: 64 << 10})
 	start := time.Now()
 	e := engine.New(engine.Config{
-		Store: st, Forward: o, Terms: terms, Pseudonym: "soak",
-		KeyPart: func(r *http.Request) string { return r.Header.Get("X-Part") },
+		Store: st, Forward: o, Pseudonym: "soak",
+		Policy: engine.Policy{Terms: terms, KeyPart: func(r *http.Request) string { return r.Header.Get("X-Part") }},
 		Clock: func() (steady, wall time.Time) {
 			now := start.Add(time.Since(start) * time.Duration(speed))
 			return now, now

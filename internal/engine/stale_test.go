@@ -525,7 +525,7 @@ func TestSTL18_VersionExpiredIsStale(t *testing.T) {
 	for _, forbidding := range []string{"", ", must-revalidate", ", proxy-revalidate"} {
 		t.Run(forbidding, func(t *testing.T) {
 			version := "1"
-			sim.RunWith(t, func(c *engine.Config) { c.Terms.Version = func() string { return version } }, func(w *sim.World) {
+			sim.RunWith(t, func(c *engine.Config) { c.Version = func(*http.Request) string { return version } }, func(w *sim.World) {
 				w.Origin(keptPage("max-age=600"+forbidding), sim.Reply{Status: 304, Delay: time.Second})
 				w.Get("/a").Want(200, "page")
 				w.Settle() // its fetch is over

@@ -19,7 +19,7 @@ import (
 // store.AtOnce. It fills in a, which is offered to the Table too. Nothing of r is
 // kept, but in a.
 func (e *Engine) Decide(r *http.Request, a *standing.Answer) standing.Verdict {
-	if e.KeyPart != nil || e.Standing == nil {
+	if e.Standing == nil || e.bespoke() {
 		return standing.Elsewhere
 	}
 	x := e.exchanges.Get().(*exchange)
@@ -39,6 +39,12 @@ func (e *Engine) Decide(r *http.Request, a *standing.Answer) standing.Verdict {
 	}
 	e.Standing.Offer(a)
 	return standing.Decided
+}
+
+// bespoke tells whether a decision depends on more of a request than an Answer names:
+// on what functions of the operator find in it.
+func (e *Engine) bespoke() bool {
+	return e.PolicyFor != nil || e.KeyPart != nil || e.Version != nil || e.Bypass != nil
 }
 
 // foresee fills in a with what would be answered, if that is what lookup found.
@@ -87,8 +93,8 @@ func (x *exchange) publish(k *kept, c *slice) {
 // reports false if the decision depends on more than an Answer names.
 func (x *exchange) stand(k *kept, c *slice, a *standing.Answer) bool {
 	d, t := &x.stands, x.e.Standing
-	if d.Action != rules.Serve || t == nil || d.TTL() <= 0 || x.e.KeyPart != nil || x.e.Terms.Version != nil || !k.Part.IsZero() ||
-		!bodyAllowed(c.status) && !c.notModified || !x.ordinary() || x.e.Terms.HideAge || !x.brief(k) {
+	if d.Action != rules.Serve || t == nil || d.TTL() <= 0 || x.e.bespoke() || !k.Part.IsZero() ||
+		!bodyAllowed(c.status) && !c.notModified || !x.ordinary() || x.policy.Terms.HideAge || !x.brief(k) {
 		return false
 	}
 	*a = standing.Answer{

@@ -24,8 +24,9 @@ func received(status int, request http.Header, lines ...string) *rules.Stored {
 		h[http.CanonicalHeaderKey(name)] = append(h[http.CanonicalHeaderKey(name)], value)
 	}
 	req := rules.ReadRequest("GET", rules.Header(request))
+	req.Version = "v7"
 	at := rules.Receipt{Asked: wall.Add(-4 * time.Second), Arrived: wall, Wall: wall}
-	return rules.Receive(&req, status, h, at, &rules.Terms{Version: func() string { return "v7" }})
+	return rules.Receive(&req, status, h, at, &rules.Terms{})
 }
 
 func heads() []*rules.Stored {

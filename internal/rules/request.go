@@ -18,6 +18,9 @@ type Request struct {
 	Directives field.Directives
 	// Extra is what the operator adds to the key, concealed; empty if nothing.
 	Extra string
+	// Version is the version of what the origin makes for such a request now; empty
+	// where there are none.
+	Version string
 
 	conditional, guards, ranged, authorized bool
 

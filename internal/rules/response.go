@@ -63,7 +63,7 @@ type Stored struct {
 	// nobody can tell whether all of it came (RFC 8246 §3).
 	ToClose bool
 
-	// Version is what Terms.Version said when the response was stored.
+	// Version is that of the request that made this response.
 	Version string
 
 	// Policy is what the origin allows: from a targeted field, from
@@ -162,7 +162,6 @@ func sum(a, b time.Duration) time.Duration {
 type Receipt struct {
 	Asked, Arrived time.Time // steady
 	Wall           time.Time // at arrival
-	Version        string    // Terms.CurrentVersion when it was asked for
 }
 
 // Receive makes a Stored of a final response to req. header must hold
@@ -175,7 +174,7 @@ func Receive(req *Request, status int, header Header, at Receipt, terms *Terms) 
 		header["Date"] = []string{string(field.AppendDate(nil, at.Wall))}
 	}
 	delete(header, "Content-Length")
-	s := &Stored{Status: status, Header: header, Received: at.Arrived, Version: at.Version}
+	s := &Stored{Status: status, Header: header, Received: at.Arrived, Version: req.Version}
 	s.Delay = max(0, at.Arrived.Sub(at.Asked))
 	s.Read(terms)
 	age := sum(field.ParseAge(header["Age"]).Value, s.Delay)

@@ -92,9 +92,9 @@ func (d *Decision) decide(req *Request, stored *Stored, terms *Terms) {
 		d.forward(stored, ByClient, "client max-age (RFC 9111 5.2.1.1)")
 	case terms.Honors() && ask.MinFresh.Present && -overdue < ask.MinFresh.Value:
 		d.forward(stored, ByClient, "client min-fresh (RFC 9111 5.2.1.3)")
-	case overdue < 0 && stored.Version != terms.CurrentVersion() && !stored.forbidsStale(terms):
+	case overdue < 0 && stored.Version != req.Version && !stored.forbidsStale(terms):
 		d.serve(ServeThenValidate, "version changed (version-function)")
-	case overdue < 0 && stored.Version != terms.CurrentVersion():
+	case overdue < 0 && stored.Version != req.Version:
 		d.forward(stored, Stale, "version changed, stale forbidden (version-function, RFC 9111 4.2.4)")
 	case overdue < 0:
 		d.serve(Serve, "fresh (RFC 9111 4.2)")

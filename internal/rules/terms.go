@@ -79,12 +79,6 @@ type Terms struct {
 	// while one request refreshes it (soft-ttl). Zero means not at all.
 	SoftTTL time.Duration
 
-	// Version, where set, is the version of what the origin makes now. An
-	// entry stored under another version is refreshed as if its soft expiry
-	// had passed (version-function). It is called for each request, by many
-	// goroutines, and must be quick.
-	Version func() string
-
 	// NoCollapse sends every miss to the origin on its own (collapse: off).
 	NoCollapse bool
 
@@ -238,14 +232,6 @@ func (t *Terms) DeviceToken() string {
 		return "larder"
 	}
 	return t.Device
-}
-
-// CurrentVersion is the origin's version now; empty where there is none.
-func (t *Terms) CurrentVersion() string {
-	if t.Version == nil {
-		return ""
-	}
-	return t.Version()
 }
 
 var standardTargets = []string{"Cdn-Cache-Control"}
