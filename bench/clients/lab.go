@@ -80,7 +80,8 @@ func (l *lab) kind(ctx context.Context, k kind) (figure, error) {
 func (l *lab) start(ctx context.Context, clients int) (*rig.Larder, error) {
 	argv := []string{l.opts.larder, "serve", l.origin.URL, "--listen", "127.0.0.1:0", "--log", "off"}
 	if l.limits {
-		argv = append(argv, "--limit", "connections="+strconv.Itoa(clients))
+		// Where all is emulated they take longer to come than an idle one may stay.
+		argv = append(argv, "--limit", "connections="+strconv.Itoa(clients), "--limit", "idle-timeout=1h")
 	}
 	return rig.StartLarder(ctx, rig.Command{Argv: argv, Line: func(text string) {
 		if l.opts.verbose {

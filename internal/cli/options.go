@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -154,6 +155,39 @@ func positive[C any](at func(*C) *time.Duration, instead string) setter[C] {
 			return fmt.Errorf("a time above zero; what you mean may be %s", instead)
 		}
 		return set(c, value)
+	}
+}
+
+// orNone is a duration above zero, or none, which is zero.
+func orNone[C any](at func(*C) *time.Duration) setter[C] {
+	set := positive(at, "none")
+	return func(c *C, value string) error {
+		if value == "none" {
+			*at(c) = 0
+			return nil
+		}
+		return set(c, value)
+	}
+}
+
+// set is for one of some words, or any of several names with commas between them,
+// whose values are bits in that order.
+func set[C any, T ~uint8 | ~uint16](at func(*C) *T, words map[string]T, names []string) setter[C] {
+	return func(c *C, value string) error {
+		if v, ok := words[value]; ok {
+			*at(c) = v
+			return nil
+		}
+		var v T
+		for name := range strings.SplitSeq(value, ",") {
+			i := slices.Index(names, strings.TrimSpace(name))
+			if i < 0 {
+				return fmt.Errorf("one of %s, or some of %s with commas between them", strings.Join(slices.Sorted(maps.Keys(words)), ", "), strings.Join(names, ", "))
+			}
+			v |= 1 << i
+		}
+		*at(c) = v
+		return nil
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,11 +19,11 @@ import (
 // order of section 27 of the requirements.
 var policy = options[engine.Config]{flag: "set", kind: "switch", command: "switches", all: []option[engine.Config]{
 	{
-		"request-directives", "load-safe | ignore | honor",
+		"request-directives", "load-safe | ignore | honor | NAME,NAME...",
 		"What a client's Cache-Control may decide: by default what spares the origin work, never what makes it.",
-		choice(func(c *engine.Config) *rules.RequestLevel { return &c.Terms.Requests }, map[string]rules.RequestLevel{
+		set(func(c *engine.Config) *rules.RequestSet { return &c.Terms.Requests }, map[string]rules.RequestSet{
 			"load-safe": rules.LoadSafe, "ignore": rules.IgnoreRequests, "honor": rules.HonorRequests,
-		}),
+		}, rules.RequestNames),
 	},
 	{
 		"client-reload", "off | on",
@@ -35,9 +36,51 @@ var policy = options[engine.Config]{flag: "set", kind: "switch", command: "switc
 		offOn(func(c *engine.Config) *bool { return &c.Terms.HideAge }),
 	},
 	{
-		"authorized", "rfc | never",
-		"Whether answers to requests with Authorization are kept where RFC 9111 3.5 allows it, or never.",
-		choice(func(c *engine.Config) *bool { return &c.Terms.NeverAuthorized }, map[string]bool{"rfc": false, "never": true}),
+		"date-mode", "keep | now",
+		"Whether answers from memory look as if just made: needs emit-age=off, and then nobody knows their age.",
+		choice(func(c *engine.Config) *bool { return &c.Terms.DateNow }, map[string]bool{"keep": false, "now": true}),
+	},
+	{
+		"authorized", "rfc | key | never",
+		"Answers to who sends Authorization: kept where RFC 9111 3.5 allows it, for the same credentials, or never.",
+		choice(func(c *engine.Config) *rules.AuthorizedMode { return &c.Terms.Authorized }, map[string]rules.AuthorizedMode{
+			"rfc": rules.AuthorizedRFC, "key": rules.AuthorizedKey, "never": rules.AuthorizedNever,
+		}),
+	},
+	{
+		"vary-headers", "none | FIELD,FIELD...",
+		"Fields that choose an answer although it has no Vary: for applications that forget to say so.",
+		names(func(c *engine.Config) *[]string { return &c.Terms.VaryHeaders }),
+	},
+	{
+		"statuses", "rfc | CODE,CODE...",
+		"Statuses that are kept: fewer than RFC 9111 allows, where errors come with a lifetime by mistake.",
+		statuses,
+	},
+	{
+		"default-ttl", "none | TIME",
+		"The lifetime of a success for which the origin states none: by default nothing is made up but by heuristics.",
+		orNone(func(c *engine.Config) *time.Duration { return &c.Terms.DefaultTTL }),
+	},
+	{
+		"negative-ttl", "none | TIME",
+		"The same for 404, 405, 410, 414, 451 and 500 to 504: a short one shields a failing origin.",
+		orNone(func(c *engine.Config) *time.Duration { return &c.Terms.NegativeTTL }),
+	},
+	{
+		"min-ttl", "none | TIME",
+		"The least that any lifetime is: against RFC 9111 4.2.1, for origins that say too little.",
+		orNone(func(c *engine.Config) *time.Duration { return &c.Terms.MinTTL }),
+	},
+	{
+		"max-ttl", "none | TIME",
+		"The most that any lifetime is: for origins that say too much.",
+		orNone(func(c *engine.Config) *time.Duration { return &c.Terms.MaxTTL }),
+	},
+	{
+		"overrule", "none | NAME,NAME...",
+		"Which of no-store, private, no-cache in answers do not count: against RFC 9111 5.2.2, so Cache-Status tells.",
+		set(func(c *engine.Config) *rules.OverruleSet { return &c.Terms.Overrule }, map[string]rules.OverruleSet{"none": 0}, rules.OverruleNames),
 	},
 	{
 		"range-mode", "full | serve-only | pass",
@@ -158,13 +201,7 @@ var policy = options[engine.Config]{flag: "set", kind: "switch", command: "switc
 	{
 		"revalidate-timeout", "none | TIME",
 		"How long a validation may keep a client waiting before it gets something stale.",
-		func(c *engine.Config, value string) error {
-			if value == "none" {
-				c.Terms.RevalidateTimeout = 0
-				return nil
-			}
-			return positive(func(c *engine.Config) *time.Duration { return &c.Terms.RevalidateTimeout }, "none")(c, value)
-		},
+		orNone(func(c *engine.Config) *time.Duration { return &c.Terms.RevalidateTimeout }),
 	},
 	{
 		"revalidate-backoff", "5s | TIME",
@@ -248,6 +285,22 @@ func names(at func(*engine.Config) *[]string) setter[engine.Config] {
 	}
 }
 
+// statuses reads a list of final status codes.
+func statuses(c *engine.Config, value string) error {
+	c.Terms.Statuses = nil
+	if value == "rfc" {
+		return nil
+	}
+	for text := range strings.SplitSeq(value, ",") {
+		code, err := strconv.Atoi(strings.TrimSpace(text))
+		if err != nil || code < 200 || code > 599 {
+			return errors.New("status codes from 200 to 599 with commas between them, or rfc")
+		}
+		c.Terms.Statuses = append(c.Terms.Statuses, code)
+	}
+	return nil
+}
+
 func isProtocol(s string) bool {
 	name, version, versioned := strings.Cut(s, "/")
 	return field.IsToken(name) && (!versioned || field.IsToken(version))
@@ -285,7 +338,13 @@ func trusted(c *engine.Config, value string) error {
 // defaults.
 func applySwitches(c *engine.Config, settings []string) error {
 	c.Upgrades = []string{"websocket"}
-	return policy.apply(c, settings)
+	if err := policy.apply(c, settings); err != nil {
+		return err
+	}
+	if c.Terms.DateNow && !c.Terms.HideAge {
+		return usagef("--set date-mode=now: Age would tell the truth beside it: add --set emit-age=off, or leave it out")
+	}
+	return nil
 }
 
 type switches struct{}

@@ -14,50 +14,59 @@ import (
 // Every switch reaches its field, and no other.
 func TestSwitchesReachTheirFields(t *testing.T) {
 	reach := map[string]func(*engine.Config){
-		"request-directives=ignore":      func(c *engine.Config) { c.Terms.Requests = rules.IgnoreRequests },
-		"request-directives=honor":       func(c *engine.Config) { c.Terms.Requests = rules.HonorRequests },
-		"client-reload=on":               func(c *engine.Config) { c.Terms.ClientReload = true },
-		"emit-age=off":                   func(c *engine.Config) { c.Terms.HideAge = true },
-		"authorized=never":               func(c *engine.Config) { c.Terms.NeverAuthorized = true },
-		"range-mode=serve-only":          func(c *engine.Config) { c.Terms.Ranges = rules.RangesServe },
-		"range-mode=pass":                func(c *engine.Config) { c.Terms.Ranges = rules.RangesPass },
-		"conditional-mode=pass":          func(c *engine.Config) { c.Terms.PassConditionals = true },
-		"conditional-miss=fill":          func(c *engine.Config) { c.Terms.FillConditionals = true },
-		"set-cookie=refuse":              func(c *engine.Config) { c.Terms.SetCookie = rules.CookieRefuse },
-		"set-cookie=strip":               func(c *engine.Config) { c.Terms.SetCookie = rules.CookieStrip },
-		"set-cookie=store":               func(c *engine.Config) { c.Terms.SetCookie = rules.CookieStore },
-		"heuristics=off":                 func(c *engine.Config) { c.Terms.NoHeuristics = true },
-		"heuristic-max=1h":               func(c *engine.Config) { c.Terms.HeuristicMax = time.Hour },
-		"use-s-maxage=off":               func(c *engine.Config) { c.Terms.IgnoreSMaxAge = true },
-		"targeted-fields=a-b,CDN-X":      func(c *engine.Config) { c.Terms.TargetedFields = []string{"A-B", "Cdn-X"} },
-		"targeted-fields=none":           func(c *engine.Config) { c.Terms.TargetedFields = []string{} },
-		"strip-targeted=cdn-x":           func(c *engine.Config) { c.Terms.StripTargeted = []string{"Cdn-X"} },
-		"stale-on-error=off":             func(c *engine.Config) { c.Terms.NeverStaleOnError = true },
-		"stale-on-error-max=2h":          func(c *engine.Config) { c.Terms.StaleOnErrorMax = 2 * time.Hour },
-		"soft-ttl=10s":                   func(c *engine.Config) { c.Terms.SoftTTL = 10 * time.Second },
-		"collapse=off":                   func(c *engine.Config) { c.Terms.NoCollapse = true },
-		"collapse-timeout=1s":            func(c *engine.Config) { c.Terms.CollapseTimeout = time.Second },
-		"uncacheable-memory=5m":          func(c *engine.Config) { c.Terms.UncacheableMemory = 5 * time.Minute },
-		"surrogate-control=on":           func(c *engine.Config) { c.Terms.Surrogate = true },
-		"invalidate-related=off":         func(c *engine.Config) { c.Terms.KeepRelated = true },
-		"apparent-age=off":               func(c *engine.Config) { c.Terms.TrustDate = true },
-		"language-select=on":             func(c *engine.Config) { c.Terms.LanguageSelect = true },
-		"vary-ignore=user-agent, cookie": func(c *engine.Config) { c.Terms.VaryIgnore = []string{"User-Agent", "Cookie"} },
-		"partial-length-tolerance=on":    func(c *engine.Config) { c.Terms.PartTolerance = true },
-		"head-freshening=validators":     func(c *engine.Config) { c.Terms.HeadFreshening = rules.HeadValidators },
-		"head-freshening=off":            func(c *engine.Config) { c.Terms.HeadFreshening = rules.HeadNever },
-		"revalidate-timeout=1500ms":      func(c *engine.Config) { c.Terms.RevalidateTimeout = 1500 * time.Millisecond },
-		"revalidate-backoff=1m":          func(c *engine.Config) { c.Terms.RevalidateBackoff = time.Minute },
-		"max-ranges=4":                   func(c *engine.Config) { c.Terms.MaxRanges = 4 },
-		"loop-limit=2":                   func(c *engine.Config) { c.LoopLimit = 2 },
-		"cdn-loop-id=cache.example":      func(c *engine.Config) { c.LoopID = "cache.example" },
-		"via-response=on":                func(c *engine.Config) { c.ViaResponse = true },
-		"forwarded-fields=forwarded":     func(c *engine.Config) { c.Forwarded = engine.ForwardStandard },
-		"forwarded-fields=x-forwarded":   func(c *engine.Config) { c.Forwarded = engine.ForwardX },
-		"upgrade=none":                   func(c *engine.Config) { c.Upgrades = []string{} },
-		"upgrade=WebSocket,foo/2":        func(c *engine.Config) { c.Upgrades = []string{"websocket", "foo/2"} },
+		"request-directives=ignore":           func(c *engine.Config) { c.Terms.Requests = rules.IgnoreRequests },
+		"request-directives=honor":            func(c *engine.Config) { c.Terms.Requests = rules.HonorRequests },
+		"client-reload=on":                    func(c *engine.Config) { c.Terms.ClientReload = true },
+		"request-directives=max-age,no-store": func(c *engine.Config) { c.Terms.Requests = rules.RequestMaxAge | rules.RequestNoStore },
+		"vary-headers=x-tenant,Accept":        func(c *engine.Config) { c.Terms.VaryHeaders = []string{"X-Tenant", "Accept"} },
+		"statuses=200, 404":                   func(c *engine.Config) { c.Terms.Statuses = []int{200, 404} },
+		"default-ttl=1m":                      func(c *engine.Config) { c.Terms.DefaultTTL = time.Minute },
+		"negative-ttl=1s":                     func(c *engine.Config) { c.Terms.NegativeTTL = time.Second },
+		"min-ttl=5s":                          func(c *engine.Config) { c.Terms.MinTTL = 5 * time.Second },
+		"max-ttl=5m":                          func(c *engine.Config) { c.Terms.MaxTTL = 5 * time.Minute },
+		"overrule=no-cache,no-store":          func(c *engine.Config) { c.Terms.Overrule = rules.OverruleNoCache | rules.OverruleNoStore },
+		"emit-age=off":                        func(c *engine.Config) { c.Terms.HideAge = true },
+		"authorized=never":                    func(c *engine.Config) { c.Terms.Authorized = rules.AuthorizedNever },
+		"authorized=key":                      func(c *engine.Config) { c.Terms.Authorized = rules.AuthorizedKey },
+		"range-mode=serve-only":               func(c *engine.Config) { c.Terms.Ranges = rules.RangesServe },
+		"range-mode=pass":                     func(c *engine.Config) { c.Terms.Ranges = rules.RangesPass },
+		"conditional-mode=pass":               func(c *engine.Config) { c.Terms.PassConditionals = true },
+		"conditional-miss=fill":               func(c *engine.Config) { c.Terms.FillConditionals = true },
+		"set-cookie=refuse":                   func(c *engine.Config) { c.Terms.SetCookie = rules.CookieRefuse },
+		"set-cookie=strip":                    func(c *engine.Config) { c.Terms.SetCookie = rules.CookieStrip },
+		"set-cookie=store":                    func(c *engine.Config) { c.Terms.SetCookie = rules.CookieStore },
+		"heuristics=off":                      func(c *engine.Config) { c.Terms.NoHeuristics = true },
+		"heuristic-max=1h":                    func(c *engine.Config) { c.Terms.HeuristicMax = time.Hour },
+		"use-s-maxage=off":                    func(c *engine.Config) { c.Terms.IgnoreSMaxAge = true },
+		"targeted-fields=a-b,CDN-X":           func(c *engine.Config) { c.Terms.TargetedFields = []string{"A-B", "Cdn-X"} },
+		"targeted-fields=none":                func(c *engine.Config) { c.Terms.TargetedFields = []string{} },
+		"strip-targeted=cdn-x":                func(c *engine.Config) { c.Terms.StripTargeted = []string{"Cdn-X"} },
+		"stale-on-error=off":                  func(c *engine.Config) { c.Terms.NeverStaleOnError = true },
+		"stale-on-error-max=2h":               func(c *engine.Config) { c.Terms.StaleOnErrorMax = 2 * time.Hour },
+		"soft-ttl=10s":                        func(c *engine.Config) { c.Terms.SoftTTL = 10 * time.Second },
+		"collapse=off":                        func(c *engine.Config) { c.Terms.NoCollapse = true },
+		"collapse-timeout=1s":                 func(c *engine.Config) { c.Terms.CollapseTimeout = time.Second },
+		"uncacheable-memory=5m":               func(c *engine.Config) { c.Terms.UncacheableMemory = 5 * time.Minute },
+		"surrogate-control=on":                func(c *engine.Config) { c.Terms.Surrogate = true },
+		"invalidate-related=off":              func(c *engine.Config) { c.Terms.KeepRelated = true },
+		"apparent-age=off":                    func(c *engine.Config) { c.Terms.TrustDate = true },
+		"language-select=on":                  func(c *engine.Config) { c.Terms.LanguageSelect = true },
+		"vary-ignore=user-agent, cookie":      func(c *engine.Config) { c.Terms.VaryIgnore = []string{"User-Agent", "Cookie"} },
+		"partial-length-tolerance=on":         func(c *engine.Config) { c.Terms.PartTolerance = true },
+		"head-freshening=validators":          func(c *engine.Config) { c.Terms.HeadFreshening = rules.HeadValidators },
+		"head-freshening=off":                 func(c *engine.Config) { c.Terms.HeadFreshening = rules.HeadNever },
+		"revalidate-timeout=1500ms":           func(c *engine.Config) { c.Terms.RevalidateTimeout = 1500 * time.Millisecond },
+		"revalidate-backoff=1m":               func(c *engine.Config) { c.Terms.RevalidateBackoff = time.Minute },
+		"max-ranges=4":                        func(c *engine.Config) { c.Terms.MaxRanges = 4 },
+		"loop-limit=2":                        func(c *engine.Config) { c.LoopLimit = 2 },
+		"cdn-loop-id=cache.example":           func(c *engine.Config) { c.LoopID = "cache.example" },
+		"via-response=on":                     func(c *engine.Config) { c.ViaResponse = true },
+		"forwarded-fields=forwarded":          func(c *engine.Config) { c.Forwarded = engine.ForwardStandard },
+		"forwarded-fields=x-forwarded":        func(c *engine.Config) { c.Forwarded = engine.ForwardX },
+		"upgrade=none":                        func(c *engine.Config) { c.Upgrades = []string{} },
+		"upgrade=WebSocket,foo/2":             func(c *engine.Config) { c.Upgrades = []string{"websocket", "foo/2"} },
 	}
-	tested := map[string]bool{"trusted-proxies": true} // a function: TestTrustedProxies
+	tested := map[string]bool{"trusted-proxies": true, "date-mode": true} // a function, and one that needs another
 	for setting, change := range reach {
 		want := engine.Config{Upgrades: []string{"websocket"}}
 		change(&want)
@@ -95,7 +104,11 @@ func TestSwitchDefaults(t *testing.T) {
 				continue // a placeholder, or the name of a field
 			}
 			var c engine.Config
-			if err := applySwitches(&c, []string{s.name + "=" + v}); err != nil {
+			settings := []string{s.name + "=" + v}
+			if s.name == "date-mode" {
+				settings = append(settings, "emit-age=off")
+			}
+			if err := applySwitches(&c, settings); err != nil {
 				t.Errorf("%s: %v", s.name, err)
 			}
 		}
@@ -103,7 +116,7 @@ func TestSwitchDefaults(t *testing.T) {
 			t.Errorf("%s: the reason is no line: %q", s.name, s.why)
 		}
 	}
-	if n := len(policy.all); n != 35 {
+	if n := len(policy.all); n != 43 {
 		t.Errorf("there are %d switches; if that is as it should be, so is this number", n)
 	}
 }
@@ -117,7 +130,10 @@ func meaning(c engine.Config) engine.Config {
 			*d = 24 * time.Hour
 		}
 	}
-	for _, list := range []*[]string{&t.StripTargeted, &t.VaryIgnore} {
+	if t.Requests == 0 {
+		t.Requests = rules.LoadSafe
+	}
+	for _, list := range []*[]string{&t.StripTargeted, &t.VaryIgnore, &t.VaryHeaders} {
 		if *list == nil {
 			*list = []string{}
 		}
@@ -126,6 +142,16 @@ func meaning(c engine.Config) engine.Config {
 		t.TargetedFields = []string{"Cdn-Cache-Control"}
 	}
 	return c
+}
+
+func TestDateNowNeedsEmitAgeOff(t *testing.T) {
+	var c engine.Config
+	if err := applySwitches(&c, []string{"date-mode=now"}); err == nil || !strings.Contains(err.Error(), "emit-age=off") {
+		t.Errorf("date-mode=now alone: %v", err)
+	}
+	if err := applySwitches(&c, []string{"date-mode=now", "emit-age=off"}); err != nil || !c.Terms.DateNow {
+		t.Errorf("with emit-age=off: %v, %+v", err, c.Terms)
+	}
 }
 
 func TestTrustedProxies(t *testing.T) {

@@ -17,7 +17,7 @@ func (x *exchange) refresh() {
 	if x.e.backoff.has(x.key, x.steady) {
 		return
 	}
-	if x.policy.Terms.HeedsSafe() && x.req.Directives.NoStore {
+	if x.policy.Terms.Heeds(rules.RequestNoStore) && x.req.Directives.NoStore {
 		return // what came back could not be kept (RFC 9111 §5.2.1.5)
 	}
 	d := rules.Decision{Action: rules.Fetch, Forward: rules.Stale}
@@ -144,7 +144,7 @@ func (x *exchange) mayWait(d *rules.Decision) bool {
 		x.req.GuardsState() || d.Forward == rules.ByClient {
 		return false
 	}
-	if x.policy.Terms.HeedsSafe() && x.req.Directives.NoStore {
+	if x.policy.Terms.Heeds(rules.RequestNoStore) && x.req.Directives.NoStore {
 		return false
 	}
 	if k := x.chosen(); k != nil && (k.Policy.NoCache || k.Lifetime == 0) {

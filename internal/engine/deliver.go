@@ -149,8 +149,11 @@ func (x *exchange) deliverSpool(l *landing, d *rules.Decision) bool {
 		}
 		steady, _ := x.e.Clock()
 		delete(h, "Age")
-		if age = res.Age(steady); !x.policy.Terms.HideAge {
+		switch age = res.Age(steady); {
+		case !x.policy.Terms.HideAge:
 			h["Age"] = []string{strconv.FormatInt(seconds(age), 10)}
+		case x.policy.Terms.DateNow:
+			redate(h, x.wall)
 		}
 	}
 	x.event.HasTTL, x.event.TTL = true, seconds(res.Lifetime-age)
@@ -162,7 +165,7 @@ func (x *exchange) deliverSpool(l *landing, d *rules.Decision) bool {
 	if length >= 0 && bodyAllowed(status) {
 		h["Content-Length"] = []string{strconv.FormatInt(length, 10)}
 	}
-	x.event.Status = status
+	x.event.Status, x.event.Overruled = status, res.Overruled.String()
 	x.status()
 	if notModified {
 		delete(h, "Content-Length")
@@ -191,7 +194,7 @@ func (x *exchange) deliverOrigin(l *landing) {
 	if l.length >= 0 && bodyAllowed(l.res.Status) {
 		h["Content-Length"] = []string{strconv.FormatInt(l.length, 10)}
 	}
-	x.event.Status = l.res.Status
+	x.event.Status, x.event.Overruled = l.res.Status, l.res.Overruled.String()
 	x.status()
 	x.respond(l.res.Status)
 	if x.r.Method != http.MethodHead && bodyAllowed(l.res.Status) {

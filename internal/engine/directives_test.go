@@ -340,7 +340,7 @@ func TestREQ09_HonoredStaleIfError(t *testing.T) {
 }
 
 func TestREQ10_ClientReload(t *testing.T) {
-	for _, level := range []rules.RequestLevel{rules.LoadSafe, rules.IgnoreRequests, rules.HonorRequests} {
+	for _, level := range []rules.RequestSet{rules.LoadSafe, rules.IgnoreRequests, rules.HonorRequests} {
 		terms := rules.Terms{Requests: level, ClientReload: true}
 		for _, request := range []string{"Cache-Control: no-cache", "Cache-Control: max-age=0", "Pragma: no-cache"} {
 			directed{terms, "max-age=60", time.Second, []string{request}, "request"}.run(t)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/larderhq/larder/internal/canon"
+	"github.com/larderhq/larder/internal/field"
 	"github.com/larderhq/larder/internal/observe"
 	"github.com/larderhq/larder/internal/rules"
 	"github.com/larderhq/larder/internal/standing"
@@ -222,7 +223,7 @@ func (x *exchange) cached() {
 // onlyCached tells whether the client wants no answer of the origin (RFC 9111
 // §5.2.1.7). Methods that are never answered from the store go there anyway.
 func (x *exchange) onlyCached() bool {
-	return x.req.Directives.OnlyIfCached && x.policy.Terms.HeedsSafe() &&
+	return x.req.Directives.OnlyIfCached && x.policy.Terms.Heeds(rules.RequestOnlyIfCached) &&
 		(x.r.Method == http.MethodGet || x.r.Method == http.MethodHead)
 }
 
@@ -411,6 +412,7 @@ func (x *exchange) deliverKept(k *kept, reply []replyField, age int64) bool {
 // dress sets the fields of an answer with what c has of k, but for those of tell.
 func (x *exchange) dress(k *kept, reply []replyField, c *slice) {
 	x.event.Status = c.status // known now, as Cache-Status compares it with the origin's
+	x.event.Overruled = k.Overruled.String()
 	h := x.w.Header()
 	for _, f := range reply {
 		h[f.name] = f.lines
@@ -436,7 +438,7 @@ func (x *exchange) lost(err error) bool {
 // brief tells whether Cache-Status says no more of k than that this is a hit, and
 // its ttl.
 func (x *exchange) brief(k *kept) bool {
-	return x.event.Hit && !x.e.Explain && len(k.Header["Cache-Status"]) == 0
+	return x.event.Hit && !x.e.Explain && k.Overruled == 0 && len(k.Header["Cache-Status"]) == 0
 }
 
 // tell sets Age and Cache-Status.
@@ -447,6 +449,9 @@ func (x *exchange) tell(k *kept, age int64) {
 		x.status()
 	case x.policy.Terms.HideAge:
 		delete(h, "Age") // one that was received is out of date
+		if x.policy.Terms.DateNow {
+			redate(h, x.wall)
+		}
 		x.status()
 	case x.brief(k):
 		x.rendered(k, age)
@@ -454,6 +459,17 @@ func (x *exchange) tell(k *kept, age int64) {
 		h["Age"] = []string{strconv.FormatInt(age, 10)}
 		x.status()
 	}
+}
+
+// redate has a response look as if it was made now: Expires moves with Date.
+func redate(h http.Header, now time.Time) {
+	date, dated := field.ParseDate(h.Get("Date"), now)
+	if lines := h["Expires"]; dated && len(lines) > 0 {
+		if expires, ok := field.ParseDate(lines[0], now); ok {
+			h["Expires"] = []string{string(field.AppendDate(nil, now.Add(expires.Sub(date))))}
+		}
+	}
+	h["Date"] = []string{string(field.AppendDate(nil, now))}
 }
 
 // rendered sets Age and a brief Cache-Status, which look the same for a second.

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync/atomic"
 
+	"github.com/larderhq/larder/internal/field"
 	"github.com/larderhq/larder/internal/message"
 	"github.com/larderhq/larder/internal/rules"
 	"github.com/larderhq/larder/store"
@@ -226,7 +227,7 @@ func (e *Engine) outward(p *Policy, header rules.Header) iter.Seq2[string, []str
 		via := e.ViaResponse && e.Pseudonym != ""
 		for name, lines := range header {
 			switch {
-			case via && name == "Via":
+			case via && name == "Via", len(p.Terms.VaryHeaders) > 0 && name == "Vary":
 			case p.Terms.Surrogate && name == "Surrogate-Control":
 			case slices.Contains(p.Terms.StripTargeted, name):
 			default:
@@ -235,10 +236,25 @@ func (e *Engine) outward(p *Policy, header rules.Header) iter.Seq2[string, []str
 				}
 			}
 		}
+		if len(p.Terms.VaryHeaders) > 0 && !yield("Vary", alsoVaries(header["Vary"], p.Terms.VaryHeaders)) {
+			return
+		}
 		if via {
 			yield("Via", append(slices.Clip(header["Via"]), e.viaMember(1, 1)))
 		}
 	}
+}
+
+// alsoVaries are the lines of Vary, with those of names that they lack.
+func alsoVaries(lines, names []string) []string {
+	listed, anything := field.ParseVary(lines)
+	lines = slices.Clip(lines)
+	for _, name := range names {
+		if !anything && !slices.Contains(listed, name) {
+			lines = append(lines, name)
+		}
+	}
+	return lines
 }
 
 // bodyAllowed tells whether a status has content (RFC 9110 §6.4.1).

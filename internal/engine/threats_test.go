@@ -462,7 +462,7 @@ func TestCP14_WhatIsOfOneUserIsNotForAnother(t *testing.T) {
 		"Authorization":                    {ask: []string{"Authorization: Basic x"}, answer: []string{"Cache-Control: max-age=60"}},
 		"Authorization, Expires":           {ask: []string{"Authorization: Basic x"}, answer: []string{"Expires: Fri, 01 Jan 2100 00:00:00 GMT"}},
 		"Authorization, public":            {ask: []string{"Authorization: Basic x"}, answer: []string{"Cache-Control: public, max-age=60"}, isShared: true},
-		"Authorization, never":             {rules.Terms{NeverAuthorized: true}, []string{"Authorization: Basic x"}, []string{"Cache-Control: public, max-age=60"}, false},
+		"Authorization, never":             {rules.Terms{Authorized: rules.AuthorizedNever}, []string{"Authorization: Basic x"}, []string{"Cache-Control: public, max-age=60"}, false},
 		"Cookie, nothing said":             {ask: []string{"Cookie: a=b"}},
 		"Set-Cookie, guessed freshness":    {answer: []string{"Set-Cookie: id=1", "Last-Modified: Sat, 01 Jan 2000 00:00:00 GMT"}},
 		"Set-Cookie, private":              {answer: []string{"Set-Cookie: id=1", "Cache-Control: private, max-age=60"}},

@@ -114,6 +114,9 @@ func (d *Decoder) Decode(head []byte, terms *rules.Terms) (*rules.Stored, error)
 		return nil, ErrHead
 	}
 	s.Read(terms)
+	if !s.Chosen() {
+		s.VaryAny = true // nobody knows for whom it was made
+	}
 	return s, nil
 }
 

@@ -40,6 +40,9 @@ type Event struct {
 	HasTTL bool
 	// Stored and Collapsed are those of RFC 9211 §2.5 and §2.6.
 	Stored, Collapsed bool
+	// Overruled names the response directives that the operator had not count, with
+	// blanks between them; empty if there are none.
+	Overruled string
 	// Why is the reason in words, with its section. It never holds octets of a
 	// peer.
 	Why string
@@ -90,8 +93,21 @@ func (e *Event) AppendCacheStatus(dst []byte, d Detail) []byte {
 	if d.Key != "" {
 		dst = field.AppendSFString(append(dst, "; key="...), d.Key)
 	}
-	if d.Why && e.Why != "" {
-		dst = field.AppendSFString(append(dst, "; detail="...), e.Why)
+	if why := e.why(d.Why); why != "" {
+		dst = field.AppendSFString(append(dst, "; detail="...), why)
 	}
 	return dst
+}
+
+// why is the reason, and what was overruled for it, which nobody may hide.
+func (e *Event) why(entire bool) string {
+	switch {
+	case e.Overruled == "" && entire:
+		return e.Why
+	case e.Overruled == "":
+		return ""
+	case !entire || e.Why == "":
+		return "overruled: " + e.Overruled
+	}
+	return "overruled: " + e.Overruled + "; " + e.Why
 }

@@ -67,8 +67,8 @@ func (e *Event) AppendText(dst []byte) []byte {
 	dst = append(dst, ' ', ' ')
 	n = len(dst)
 	dst = right(appendDuration(dst, e.Duration), n, 8)
-	if e.Why != "" {
-		dst = appendEscaped(append(dst, ' ', ' '), e.Why, plain)
+	if why := e.why(true); why != "" {
+		dst = appendEscaped(append(dst, ' ', ' '), why, plain)
 	}
 	if e.Fault != nil {
 		dst = appendEscaped(append(dst, "  "...), e.Fault.Error(), plain)
@@ -178,8 +178,8 @@ func (e *Event) AppendJSON(dst []byte) []byte {
 	if e.Collapsed {
 		dst = append(dst, `,"collapsed":true`...)
 	}
-	if e.Why != "" {
-		dst = appendString(append(dst, `,"why":`...), e.Why)
+	if why := e.why(true); why != "" {
+		dst = appendString(append(dst, `,"why":`...), why)
 	}
 	if e.Fault != nil {
 		dst = appendString(append(dst, `,"error":`...), e.Fault.Error())

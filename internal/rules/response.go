@@ -77,6 +77,10 @@ type Stored struct {
 	// Basis says where Lifetime comes from.
 	Basis Basis
 
+	// Overruled are the directives that Policy would have, had the operator not
+	// overruled them.
+	Overruled OverruleSet
+
 	// Date is when the origin says it made the response, or when it arrived.
 	Date time.Time
 
@@ -86,7 +90,8 @@ type Stored struct {
 	// ETag is the entity tag; the zero ETag if there is none.
 	ETag field.ETag
 
-	// Vary are the names that Vary lists, canonical and sorted.
+	// Vary are the names that Vary lists, and those that choose a response by the
+	// terms, canonical and sorted.
 	Vary []string
 
 	// VaryAny says that Vary lists `*`: no request ever matches.
@@ -135,10 +140,15 @@ const (
 	FromExpires
 	// FromHeuristic: a tenth of the time since Last-Modified.
 	FromHeuristic
+	// FromTerms: the operator's word, where the origin has none.
+	FromTerms
 )
 
 // Explicit tells whether the origin itself stated the lifetime.
-func (b Basis) Explicit() bool { return b != NoBasis && b != FromHeuristic }
+func (b Basis) Explicit() bool { return b.Known() && b != FromTerms }
+
+// Known tells whether anybody stated the lifetime.
+func (b Basis) Known() bool { return b != NoBasis && b != FromHeuristic }
 
 // Validator tells whether the response can be validated at all.
 func (s *Stored) Validator() bool { return s.ETag.Opaque != "" || !s.LastModified.IsZero() }
@@ -203,8 +213,43 @@ func (s *Stored) Read(terms *Terms) {
 		s.Vary = slices.DeleteFunc(s.Vary, func(name string) bool { return slices.Contains(terms.VaryIgnore, name) })
 	}
 	targeted := s.readPolicy(terms)
+	s.overrule(terms.Overrule)
+	s.Vary = terms.varying(s.Vary, &s.Policy)
 	s.Lifetime, s.Basis = s.lifetime(targeted, terms)
+	if s.Basis != NoBasis && s.Basis != FromTerms {
+		s.Lifetime = max(s.Lifetime, terms.MinTTL)
+	}
+	if terms.MaxTTL > 0 {
+		s.Lifetime = min(s.Lifetime, terms.MaxTTL)
+	}
 	s.Lifetime = max(0, s.Lifetime)
+}
+
+// overrule takes out of the Policy what does not count.
+func (s *Stored) overrule(set OverruleSet) {
+	s.Overruled = 0
+	p := &s.Policy
+	for i, is := range [...]*bool{&p.NoStore, &p.Private, &p.NoCache} { // as OverruleNames
+		if directive := OverruleSet(1) << i; set&directive != 0 && *is {
+			*is = false
+			s.Overruled |= directive
+		}
+	}
+}
+
+// Chosen tells whether Selecting has all fields that choose the response. It has
+// not if it was stored by other terms.
+func (s *Stored) Chosen() bool {
+	i := 0
+	for _, name := range s.Vary {
+		for i < len(s.Selecting) && s.Selecting[i].Name < name {
+			i++
+		}
+		if i == len(s.Selecting) || s.Selecting[i].Name != name {
+			return false
+		}
+	}
+	return true
 }
 
 // readPolicy finds the field that speaks to us (RFC 9213 §2.2) and tells
@@ -245,6 +290,10 @@ func (s *Stored) lifetime(targeted bool, terms *Terms) (time.Duration, Basis) {
 		return p.MaxAge.Value, FromMaxAge
 	case !targeted && len(s.Header["Expires"]) > 0:
 		return s.untilExpires(), FromExpires
+	case terms.DefaultTTL > 0 && s.Status < 400 && heuristicStatus(s.Status):
+		return terms.DefaultTTL, FromTerms
+	case terms.NegativeTTL > 0 && s.Status >= 400 && (heuristicStatus(s.Status) || s.Status >= 500 && s.Status <= 504):
+		return terms.NegativeTTL, FromTerms
 	}
 	return s.heuristic(terms)
 }

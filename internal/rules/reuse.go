@@ -56,7 +56,7 @@ func (d *Decision) TTL() time.Duration { return d.Lifetime - d.Age }
 func Reuse(req *Request, stored *Stored, terms *Terms, now time.Time) Decision {
 	d := Decision{Age: stored.Age(now), Lifetime: stored.Lifetime}
 	d.decide(req, stored, terms)
-	if terms.HeedsSafe() && req.Directives.OnlyIfCached {
+	if terms.Heeds(RequestOnlyIfCached) && req.Directives.OnlyIfCached {
 		switch d.Action {
 		case Fetch, Validate:
 			d.Action, d.Forward, d.Why = Refuse, "", "only-if-cached (RFC 9111 5.2.1.7)"
@@ -70,7 +70,7 @@ func Reuse(req *Request, stored *Stored, terms *Terms, now time.Time) Decision {
 // Absent decides what to do where nothing that is stored will do, for the
 // reason miss.
 func Absent(req *Request, miss Reason, terms *Terms) Decision {
-	if terms.HeedsSafe() && req.Directives.OnlyIfCached {
+	if terms.Heeds(RequestOnlyIfCached) && req.Directives.OnlyIfCached {
 		return Decision{Action: Refuse, Why: "only-if-cached (RFC 9111 5.2.1.7)"}
 	}
 	return Decision{Action: Fetch, Forward: miss, Why: "nothing stored that fits (RFC 9111 4)"}
@@ -86,11 +86,11 @@ func (d *Decision) decide(req *Request, stored *Stored, terms *Terms) {
 		d.forward(stored, Stale, "no-cache (RFC 9111 5.2.2.4)")
 	case terms.ClientReload && (ask.NoCache || ask.MaxAge.Present && ask.MaxAge.Value == 0):
 		d.forward(stored, ByClient, "client reload (client-reload)")
-	case terms.Honors() && ask.NoCache:
+	case terms.Heeds(RequestNoCache) && ask.NoCache:
 		d.forward(stored, ByClient, "client no-cache (RFC 9111 5.2.1.4)")
-	case terms.Honors() && ask.MaxAge.Present && d.Age > ask.MaxAge.Value && !stored.ignoresReload(ask.MaxAge.Value, overdue):
+	case terms.Heeds(RequestMaxAge) && ask.MaxAge.Present && d.Age > ask.MaxAge.Value && !stored.ignoresReload(ask.MaxAge.Value, overdue):
 		d.forward(stored, ByClient, "client max-age (RFC 9111 5.2.1.1)")
-	case terms.Honors() && ask.MinFresh.Present && -overdue < ask.MinFresh.Value:
+	case terms.Heeds(RequestMinFresh) && ask.MinFresh.Present && -overdue < ask.MinFresh.Value:
 		d.forward(stored, ByClient, "client min-fresh (RFC 9111 5.2.1.3)")
 	case overdue < 0 && stored.Version != req.Version && !stored.forbidsStale(terms):
 		d.serve(ServeThenValidate, "version changed (version-function)")
@@ -104,7 +104,7 @@ func (d *Decision) decide(req *Request, stored *Stored, terms *Terms) {
 		d.serve(ServeThenValidate, "stale-while-revalidate (RFC 5861 3)")
 	case overdue < terms.SoftTTL:
 		d.serve(ServeThenValidate, "within soft-ttl (RFC 9111 4.2.4)")
-	case terms.HeedsSafe() && ask.MaxStale.Present && overdue <= ask.MaxStale.Value:
+	case terms.Heeds(RequestMaxStale) && ask.MaxStale.Present && overdue <= ask.MaxStale.Value:
 		d.serve(Serve, "client max-stale (RFC 9111 5.2.1.2)")
 	default:
 		d.forward(stored, Stale, "stale (RFC 9111 4.3)")
@@ -153,7 +153,7 @@ func AfterError(req *Request, stored *Stored, failure Failure, terms *Terms, now
 		return refuse("the origin answered (RFC 9111 4.3.3)")
 	case stored.forbidsStale(terms):
 		return refuse("stale is forbidden (RFC 9111 4.2.4)")
-	case terms.Honors() && req.Directives.StaleIfError.Covers(overdue):
+	case terms.Heeds(RequestStaleIfError) && req.Directives.StaleIfError.Covers(overdue):
 		return keep("client stale-if-error (RFC 5861 4)")
 	case p.StaleIfError.Present && p.StaleIfError.Covers(overdue):
 		return keep("stale-if-error (RFC 5861 4)")

@@ -30,7 +30,7 @@ func Storable(req *Request, res *Stored, target *url.URL, terms *Terms) Verdict 
 		return refuse("method (RFC 9110 9.2.3)")
 	case res.Status < 200 || res.Status == 304 || res.Status > 599:
 		return refuse("not a final response of its own (RFC 9111 3)")
-	case terms.HeedsSafe() && req.Directives.NoStore:
+	case terms.Heeds(RequestNoStore) && req.Directives.NoStore:
 		return refuse("request no-store (RFC 9111 5.2.1.5)")
 	case p.MustUnderstand && !knownStatus(res.Status):
 		return refuse("must-understand, status unknown (RFC 9111 5.2.2.3)")
@@ -42,9 +42,11 @@ func Storable(req *Request, res *Stored, target *url.URL, terms *Terms) Verdict 
 		return refuse("status concerns this request alone (RFC 6585, 9110 15.5)")
 	case res.VaryAny:
 		return refuse("Vary: * (RFC 9111 4.1)")
-	case req.Authorized() && shared && terms.NeverAuthorized:
+	case terms.Statuses != nil && !slices.Contains(terms.Statuses, res.Status):
+		return refuse("status (statuses)")
+	case req.Authorized() && shared && terms.Authorized == AuthorizedNever:
 		return refuse("authorized: never")
-	case req.Authorized() && shared && !p.Public && !p.MustRevalidate && !p.SMaxAge.Present:
+	case req.Authorized() && shared && terms.Authorized != AuthorizedKey && !p.Public && !p.MustRevalidate && !p.SMaxAge.Present:
 		return refuse("request with Authorization (RFC 9111 3.5)")
 	case len(res.Header["Set-Cookie"]) > 0 && refusesCookie(res, terms):
 		return refuse("Set-Cookie (set-cookie, RFC 9111 7.3)")
@@ -54,9 +56,9 @@ func Storable(req *Request, res *Stored, target *url.URL, terms *Terms) Verdict 
 		return refuse("no single sound Content-Range (RFC 9111 3.3)")
 	case req.Ranged() && res.Status != 200 && res.Status != 206:
 		return refuse("answer to a range (RFC 9110 14.2)")
-	case !res.Basis.Explicit() && !p.Public && !(terms.Private && p.Private) && !heuristicStatus(res.Status):
+	case !res.Basis.Known() && !p.Public && !(terms.Private && p.Private) && !heuristicStatus(res.Status):
 		return refuse("no freshness and no heuristic for this status (RFC 9111 3)")
-	case !res.Basis.Explicit() && !res.Validator():
+	case !res.Basis.Known() && !res.Validator():
 		return refuse("neither freshness nor validator (RFC 9111 3)")
 	case !res.useful(terms):
 		return refuse("never fresh and without validator (RFC 9111 3)")

@@ -1,6 +1,12 @@
 package rules
 
-import "time"
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/larderhq/larder/internal/field"
+)
 
 // Terms are the operator's choices: the out-of-band contract that RFC 9111
 // §4.2.4 lets the two ends of an origin make. Every rule that may be bent is
@@ -14,9 +20,9 @@ type Terms struct {
 	// proxy-revalidate and targeted fields, and honors request directives.
 	Private bool
 
-	// Requests says how much a client's Cache-Control may decide
-	// (request-directives).
-	Requests RequestLevel
+	// Requests are the directives in a client's Cache-Control that are heeded
+	// (request-directives). Zero means LoadSafe, or all of them if Private.
+	Requests RequestSet
 
 	// ClientReload lets a client's no-cache, max-age=0 or Pragma: no-cache
 	// bypass a fresh entry and refresh it, at any level of Requests
@@ -27,9 +33,23 @@ type Terms struct {
 	// off). Caches downstream then keep responses for too long.
 	HideAge bool
 
-	// NeverAuthorized stores nothing that was asked for with Authorization,
-	// not even what RFC 9111 §3.5 allows (authorized: never).
-	NeverAuthorized bool
+	// DateNow sets Date to now in answers from the store, and moves Expires along
+	// (date-mode: now), so that their lifetime begins anew downstream. It needs
+	// HideAge.
+	DateNow bool
+
+	// Authorized says what is stored that was asked for with Authorization
+	// (authorized).
+	Authorized AuthorizedMode
+
+	// VaryHeaders are request fields that choose a response whether it says so by
+	// Vary or not (vary-headers). They are added to the Vary of answers. Names are
+	// in canonical form.
+	VaryHeaders []string
+
+	// Statuses are those that are stored (statuses). Nil means all that RFC 9111
+	// allows.
+	Statuses []int
 
 	// Ranges says what is done with Range (range-mode).
 	Ranges RangeMode
@@ -54,6 +74,24 @@ type Terms struct {
 	// HeuristicMax bounds a lifetime that was made up (heuristic-max). Zero
 	// means 24 hours.
 	HeuristicMax time.Duration
+
+	// DefaultTTL is the lifetime of a response of a status that may be kept without
+	// being told to (RFC 9110 §15.1), below 400, for which the origin states none
+	// (default-ttl). It goes before any guess. Zero means none.
+	DefaultTTL time.Duration
+
+	// NegativeTTL is the same for 404, 405, 410, 414, 451, 500 to 504
+	// (negative-ttl).
+	NegativeTTL time.Duration
+
+	// MinTTL and MaxTTL bound the lifetimes that others state or that are guessed
+	// (min-ttl, max-ttl). Zero means no bound. A minimum departs from RFC 9111
+	// §4.2.1.
+	MinTTL, MaxTTL time.Duration
+
+	// Overrule are the directives of responses that do not count (overrule). It
+	// departs from RFC 9111 §5.2.2, and shows in every answer's Cache-Status.
+	Overrule OverruleSet
 
 	// IgnoreSMaxAge leaves s-maxage to caches further down (use-s-maxage off).
 	IgnoreSMaxAge bool
@@ -145,19 +183,71 @@ type Terms struct {
 	MaxRanges int
 }
 
-// RequestLevel says which request directives are heeded. RFC 9111 §5.2.1 calls
-// all of them advisory.
-type RequestLevel uint8
+// A RequestSet is request directives that are heeded. RFC 9111 §5.2.1 calls all
+// of them advisory.
+type RequestSet uint16
+
+// The directives, one by one. no-transform is always heeded.
+const (
+	RequestNoStore RequestSet = 1 << iota
+	RequestOnlyIfCached
+	RequestMaxStale
+	RequestNoCache
+	RequestMaxAge
+	RequestMinFresh
+	RequestStaleIfError
+	// IgnoreRequests heeds none.
+	IgnoreRequests
+)
+
+// RequestNames are the names of the directives, in the order of their bits.
+var RequestNames = []string{"no-store", "only-if-cached", "max-stale", "no-cache", "max-age", "min-fresh", "stale-if-error"}
 
 const (
-	// LoadSafe heeds those that cannot cause traffic to the origin: no-store,
-	// only-if-cached and max-stale.
-	LoadSafe RequestLevel = iota
-	// IgnoreRequests heeds none but no-transform.
-	IgnoreRequests
+	// LoadSafe heeds those that cannot cause traffic to the origin.
+	LoadSafe = RequestNoStore | RequestOnlyIfCached | RequestMaxStale
 	// HonorRequests heeds all.
-	HonorRequests
+	HonorRequests = IgnoreRequests - 1
 )
+
+// AuthorizedMode says what is stored that was asked for with Authorization. In a
+// private cache only what is public serves under other credentials, whatever the
+// mode.
+type AuthorizedMode uint8
+
+const (
+	// AuthorizedRFC stores what RFC 9111 §3.5 allows, for everybody.
+	AuthorizedRFC AuthorizedMode = iota
+	// AuthorizedKey stores also what §3.5 forbids, but for those alone who send the
+	// same credentials; they are kept as a hash.
+	AuthorizedKey
+	// AuthorizedNever stores nothing.
+	AuthorizedNever
+)
+
+// An OverruleSet is response directives that do not count.
+type OverruleSet uint8
+
+// The directives, one by one. Those that name fields count.
+const (
+	OverruleNoStore OverruleSet = 1 << iota
+	OverrulePrivate
+	OverruleNoCache
+)
+
+// OverruleNames are the names of the directives, in the order of their bits.
+var OverruleNames = []string{"no-store", "private", "no-cache"}
+
+// String names the directives, with blanks between them.
+func (o OverruleSet) String() string {
+	var names []string
+	for i, name := range OverruleNames {
+		if o&(1<<i) != 0 {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, " ")
+}
 
 // RangeMode says what is done with the Range field.
 type RangeMode uint8
@@ -205,12 +295,39 @@ func orDefault[T ~int | ~int64](v, standard T) T {
 	return v
 }
 
-// Honors tells whether every request directive is heeded.
-func (t *Terms) Honors() bool { return t.Private || t.Requests == HonorRequests }
+// Heeds tells whether a request directive counts.
+func (t *Terms) Heeds(directive RequestSet) bool {
+	switch {
+	case t.Requests != 0:
+		return t.Requests&directive != 0
+	case t.Private:
+		return true
+	}
+	return LoadSafe&directive != 0
+}
 
-// HeedsSafe tells whether those request directives are heeded that spare the
-// origin.
-func (t *Terms) HeedsSafe() bool { return t.Private || t.Requests != IgnoreRequests }
+// varying adds to names, which are sorted, the fields that choose a response by
+// these terms alone.
+func (t *Terms) varying(names []string, p *field.Directives) []string {
+	const credentials = "Authorization"
+	for _, name := range t.VaryHeaders {
+		names = insert(names, name)
+	}
+	shared := p.Public || !t.Private && (p.SMaxAge.Present || p.MustRevalidate) // RFC 9111 §3.5
+	if (t.Private || t.Authorized == AuthorizedKey) && !shared {
+		names = insert(names, credentials)
+	}
+	return names
+}
+
+// insert adds name to sorted names.
+func insert(names []string, name string) []string {
+	i, found := slices.BinarySearch(names, name)
+	if found {
+		return names
+	}
+	return slices.Insert(names, i, name)
+}
 
 // CollapseWait is CollapseTimeout with its default applied.
 func (t *Terms) CollapseWait() time.Duration { return orDefault(t.CollapseTimeout, 5*time.Second) }
