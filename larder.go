@@ -10,33 +10,101 @@
 package larder
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
 	"net/http"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/larderhq/larder/internal/engine"
 	"github.com/larderhq/larder/internal/field"
 	"github.com/larderhq/larder/internal/local"
+	"github.com/larderhq/larder/internal/observe"
 	"github.com/larderhq/larder/store/memory"
 )
 
 // A Cache keeps responses in memory. The zero value is ready for use and must
-// not be copied after that. Any number of goroutines may use it.
+// not be copied after that. Any number of goroutines may use it. Its fields must not
+// change once the first handler or transport was made.
 type Cache struct {
 	// Memory is the most that is kept, in octets, bookkeeping included. It lies
 	// outside the Go heap where the system allows that, so the collector does
 	// not see it. When it is full, what has expired leaves first, and then what
 	// is worth least for its size. Responses larger than a quarter of it are
-	// passed on and not kept. Zero or less means 64 MiB. It is read when the
-	// first handler is made.
+	// passed on and not kept. Zero or less means 64 MiB.
 	Memory int64
 
-	mu      sync.Mutex
-	store   *memory.Store
-	engines []*engine.Engine
-	closed  bool
+	// Policy holds for requests for which PolicyFor names no other.
+	Policy Policy
+
+	// Policies are others, by name.
+	Policies map[string]Policy
+
+	// PolicyFor picks the policy of a request by its name; empty means Policy, and
+	// so does, with a complaint in the log, a name that is not in Policies. It is
+	// called like the functions of a Policy. Nil: Policy holds for all.
+	PolicyFor func(*http.Request) string
+
+	// Explain adds the key and the reason to Cache-Status in answers. They tell who
+	// asks how the program is built.
+	Explain bool
+
+	// Log gets a line for each request that has been answered, at level Info. Nil: none
+	// is written.
+	Log *slog.Logger
+
+	mu     sync.Mutex
+	store  *memory.Store
+	secret []byte
+	faces  []*face
+	closed bool
+	groups groups
+}
+
+// A face is one handler or transport, with a part of the cache to itself.
+type face struct {
+	*engine.Engine
+	cached http.RoundTripper // asks the Engine
+}
+
+// Check tells what is wrong with the policies, so that it can be fixed: nil if
+// nothing is. Handler, Proxy and Transport panic with the same error.
+func (c *Cache) Check() error {
+	_, err := c.compile(Shared)
+	return err
+}
+
+// compile compiles all policies, the one without a name among them.
+func (c *Cache) compile(sharing Sharing) (map[string]*engine.Policy, error) {
+	all := make(map[string]*engine.Policy, len(c.Policies)+1)
+	var errs []error
+	add := func(name string, p Policy) {
+		compiled, err := p.compile(name, sharing)
+		if p.Version != nil || p.Group != nil {
+			compiled.Version = c.groups.versions(p.Version, p.Group)
+		}
+		all[name], errs = compiled, append(errs, err)
+	}
+	add("", c.Policy)
+	for _, name := range slices.Sorted(maps.Keys(c.Policies)) {
+		if name == "" {
+			errs = append(errs, errors.New(`larder: Policies[""]: the policy without a name is Policy`))
+			continue
+		}
+		add(name, c.Policies[name])
+	}
+	if len(c.Policies) > 0 && c.PolicyFor == nil {
+		errs = append(errs, errors.New("larder: there are Policies, but no PolicyFor that would pick them"))
+	}
+	return all, errors.Join(errs...)
 }
 
 // Handler returns a handler that answers from the cache where it may, and asks
@@ -44,19 +112,21 @@ type Cache struct {
 // all share Memory.
 //
 // What next answers is kept only if it says that it may be: by Cache-Control
-// or Expires, or by Last-Modified alone, of which a lifetime is guessed.
-// Requests for the same thing wait for one call of next. A call may outlive
-// the client that caused it. An answer that next does not finish, by a panic
+// or Expires, or by Last-Modified alone, of which a lifetime is guessed; or if the
+// Policy says so. Requests for the same thing wait for one call of next. A call may
+// outlive the client that caused it. An answer that next does not finish, by a panic
 // or by too few octets, is not kept, and its client sees a broken transfer.
 //
 // A panic of next is logged by slog.Default with its stack, unless it is
-// http.ErrAbortHandler.
+// http.ErrAbortHandler. So is, once, each policy that overrules an origin.
 //
 // A request that asks for WebSocket goes to next directly, so that it can
 // hijack the connection; next gets to see no other Upgrade. A nil next panics
-// at once.
+// at once, and so does a mistake in a policy: see Check.
 func (c *Cache) Handler(next http.Handler) http.Handler {
-	cached := c.add(engine.Config{Forward: local.RoundTripper(next)})
+	page := &framed{RoundTripper: local.RoundTripper(next)}
+	cached := c.add(engine.Config{Forward: page}, Shared, nil)
+	page.face = cached
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if webSocket(r) {
 			next.ServeHTTP(w, r)
@@ -79,59 +149,174 @@ func webSocket(r *http.Request) bool {
 // origin where it must: a reverse proxy. The requests that origin gets have
 // the scheme and host that the client asked for in their URL; to send them
 // elsewhere is its part, as in the example. WebSocket connections are passed
-// through if origin answers them as http.Transport does. A nil origin panics
-// at once.
+// through if origin answers them as http.Transport does. Interim responses (1xx) are
+// passed on if origin reports them to net/http/httptrace, as http.Transport does. A nil
+// origin panics at once, and so does a mistake in a policy: see Check.
 func (c *Cache) Proxy(origin http.RoundTripper) http.Handler {
 	if origin == nil {
 		panic("larder: nil origin")
 	}
-	return c.add(engine.Config{Forward: plain{origin}, Upgrades: []string{"websocket"}})
+	return c.add(engine.Config{Forward: traced{plain{origin}}, Upgrades: []string{"websocket"}}, Shared, nil)
 }
 
-// add makes an engine of its own for a handler.
-func (c *Cache) add(o engine.Config) *engine.Engine {
+// add makes an engine of its own for a face. seen, where set, is the request that the
+// functions of policies get to see for one that the engine has.
+func (c *Cache) add(o engine.Config, sharing Sharing, seen func(*http.Request) *http.Request) *face {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	policies, err := c.compile(sharing)
+	if err != nil {
+		panic(err)
+	}
 	if c.store == nil {
 		c.store = memory.New(memory.Options{Budget: c.Memory, Now: func() int64 { return time.Now().Unix() }})
+		c.secret = engine.NewSecret()
+		for name, p := range policies {
+			if p.Terms.Overrule != 0 {
+				slog.Warn("larder overrules what the origin says", "policy", name, "directives", p.Terms.Overrule.String())
+			}
+		}
 	}
-	o.Store, o.Site = c.store, strconv.Itoa(len(c.engines))
-	e := engine.New(o)
-	c.engines = append(c.engines, e)
-	return e
+	for _, p := range policies {
+		p.Terms.Secret = c.secret
+		if seen != nil {
+			lookThrough(p, seen)
+		}
+	}
+	if c.Log != nil {
+		o.Sink = logger{c.Log}
+	}
+	o.Explain = c.Explain
+	o.Store, o.Site, o.Policy = c.store, strconv.Itoa(len(c.faces)), *policies[""]
+	if c.PolicyFor != nil {
+		o.PolicyFor = pick(c.PolicyFor, policies, seen)
+	}
+	f := &face{Engine: engine.New(o)}
+	f.cached = local.RoundTripper(f.Engine)
+	c.faces = append(c.faces, f)
+	return f
+}
+
+// pick finds the policy of a request.
+func pick(name func(*http.Request) string, policies map[string]*engine.Policy, seen func(*http.Request) *http.Request) func(*http.Request) *engine.Policy {
+	return func(r *http.Request) *engine.Policy {
+		if seen != nil {
+			r = seen(r)
+		}
+		n := name(r)
+		if n == "" {
+			return nil
+		}
+		p := policies[n]
+		if p == nil {
+			slog.Error("larder: PolicyFor names a policy that is not there", "policy", n)
+		}
+		return p
+	}
+}
+
+// lookThrough has the functions of p see another request.
+func lookThrough(p *engine.Policy, seen func(*http.Request) *http.Request) {
+	p.KeyPart = both(via, p.KeyPart)
+	for _, f := range []*func(*http.Request) string{&p.KeyPart, &p.Version, &p.Bypass} {
+		if inner := *f; inner != nil {
+			*f = func(r *http.Request) string { return inner(seen(r)) }
+		}
+	}
+}
+
+// A logger writes what became of requests.
+type logger struct{ to *slog.Logger }
+
+// Observe implements observe.Sink.
+func (l logger) Observe(e *observe.Event) {
+	status := ""
+	if e.Cached() {
+		status = string(e.AppendCacheStatus(nil, observe.Detail{Name: "larder", Why: true}))
+	}
+	attrs := []slog.Attr{
+		slog.String("method", e.Method), slog.String("host", e.Host), slog.String("target", e.Target),
+		slog.Int("status", e.Status), slog.Int64("octets", e.Sent), slog.Duration("took", e.Duration), slog.String("cache", status),
+	}
+	if e.Fault != nil {
+		attrs = append(attrs, slog.Any("fault", e.Fault))
+	}
+	l.to.LogAttrs(context.Background(), slog.LevelInfo, "request", attrs...)
+}
+
+// groups count how often each group was touched.
+type groups struct{ touched sync.Map } // of *atomic.Uint64
+
+// versions joins what two functions, which may be nil, make of a request.
+func (g *groups) versions(version, group func(*http.Request) string) func(*http.Request) string {
+	return func(r *http.Request) (v string) {
+		if version != nil {
+			v = version(r)
+		}
+		if group == nil {
+			return v
+		}
+		if n, ok := g.touched.Load(group(r)); ok {
+			v = strconv.FormatUint(n.(*atomic.Uint64).Load(), 10) + " " + v
+		}
+		return v
+	}
+}
+
+// Purge forgets what is kept for an absolute URI, such as https://example.org/a?b,
+// in all handlers and transports: all variants, at once, and so that fetches under way
+// do not bring it back. The URI is that which clients ask for. The error says that
+// it is none.
+func (c *Cache) Purge(ctx context.Context, uri string) error {
+	return c.each(uri, func(f *face, u *url.URL) bool { return f.Purge(ctx, u) })
+}
+
+// Touch has what is kept for an absolute URI refreshed gracefully: the next request
+// gets it as it is, where stale is allowed, and causes one refresh; nobody waits. The
+// error says that it is no such URI.
+func (c *Cache) Touch(ctx context.Context, uri string) error {
+	return c.each(uri, func(f *face, u *url.URL) bool { return f.Touch(ctx, u) })
+}
+
+// TouchGroup does the same for all that Policy.Group says is of a group. It takes no
+// longer for many.
+func (c *Cache) TouchGroup(group string) {
+	n, _ := c.groups.touched.LoadOrStore(group, new(atomic.Uint64))
+	n.(*atomic.Uint64).Add(1)
+}
+
+func (c *Cache) each(uri string, do func(f *face, u *url.URL) bool) error {
+	u, err := url.Parse(uri)
+	if err != nil {
+		return fmt.Errorf("larder: %w", err)
+	}
+	if u.Scheme != "http" && u.Scheme != "https" {
+		return fmt.Errorf("larder: %q is no absolute URI of http or https", uri)
+	}
+	c.mu.Lock()
+	faces := slices.Clone(c.faces)
+	c.mu.Unlock()
+	for _, f := range faces {
+		if !do(f, u) {
+			return fmt.Errorf("larder: %q has no host that could be asked", uri)
+		}
+	}
+	return nil
 }
 
 // Close ends what goes on in the background, and forgets everything. The
-// handlers must not be in use any more. It always returns nil, and may be
-// called again.
+// handlers and transports must not be in use any more. It always returns nil, and
+// may be called again.
 func (c *Cache) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, e := range c.engines {
-		e.Close()
+	for _, f := range c.faces {
+		f.Close()
 	}
-	c.engines = nil
+	c.faces = nil
 	if c.store == nil || c.closed {
 		return nil
 	}
 	c.closed = true
 	return c.store.Close()
-}
-
-// plain gives requests a URL such as clients of net/http make. The engine's
-// own has the path in Opaque, too, where an http.Transport takes one that
-// begins with two slashes for a host.
-type plain struct{ http.RoundTripper }
-
-// RoundTrip implements http.RoundTripper.
-func (p plain) RoundTrip(r *http.Request) (*http.Response, error) {
-	if !strings.HasPrefix(r.URL.Opaque, "//") {
-		return p.RoundTripper.RoundTrip(r)
-	}
-	u := *r.URL
-	u.Opaque = ""
-	out := new(http.Request)
-	*out = *r
-	out.URL = &u
-	return p.RoundTripper.RoundTrip(out)
 }

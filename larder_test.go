@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -231,3 +232,6 @@ func TestLight(t *testing.T) {
 		}
 	}
 }
+
+// timeZero has http.ServeContent send no Last-Modified.
+var timeZero time.Time

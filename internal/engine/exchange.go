@@ -534,6 +534,9 @@ func (x *exchange) abort(err error) {
 	if x.event.Fault == nil {
 		x.event.Fault = err
 	}
+	if report, ok := x.r.Context().Value(reportKey{}).(func(error)); ok && err != nil {
+		report(err)
+	}
 	panic(http.ErrAbortHandler)
 }
 

@@ -51,6 +51,7 @@ func asFault(err error) *fault {
 // forbids is owed as 504 (RFC 9111 §5.2.2.2).
 func (x *exchange) fault(f *fault) {
 	x.event.Fault, x.event.Forward, x.event.Hit = f.err, "", false
+	x.report(f.err)
 	status := f.status
 	if f.unreachable && x.chosen() != nil {
 		status = http.StatusGatewayTimeout
@@ -61,6 +62,25 @@ func (x *exchange) fault(f *fault) {
 		x.event.Why = f.token + " after " + f.why
 	}
 	x.plain(status, sentence(f.token))
+}
+
+type reportKey struct{}
+
+// Reporting returns a context for a request for which a failure to get an answer is
+// not answered: what fails, before the answer or within it, is told to report before
+// ServeHTTP panics with http.ErrAbortHandler. That is what a client expects that takes
+// the origin's errors for its own. report may be called more than once, and by any
+// goroutine.
+func Reporting(ctx context.Context, report func(error)) context.Context {
+	return context.WithValue(ctx, reportKey{}, report)
+}
+
+// report breaks off where there is somebody who wants to know err instead of an
+// answer about it.
+func (x *exchange) report(err error) {
+	if x.r.Context().Value(reportKey{}) != nil {
+		x.abort(err)
+	}
 }
 
 // blame says in Proxy-Status what went wrong (RFC 9209 §2).
@@ -97,6 +117,7 @@ func (x *exchange) refuse(err error) {
 		e = &canon.Error{Status: http.StatusBadRequest, Why: "bad request"}
 	}
 	x.event.Why = e.Why
+	x.report(err)
 	x.w.Header()["Connection"] = []string{"close"}
 	x.blame("http_request_error")
 	x.plain(e.Status, e.Why)

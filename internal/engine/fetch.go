@@ -409,7 +409,10 @@ func (e *Engine) spool(ctx context.Context, j *job, l *landing, res *rules.Store
 	if err != nil {
 		return nil, err
 	}
-	l.body = newSpool(w)
+	l.body = newSpool(w, size)
+	if j.policy.Terms.Private { // the cache is its client's, who wants no more of it
+		l.body.forsaken = func() { body.Close() }
+	}
 	if j.client != nil {
 		// Opened now: the beginning of a body too large to keep is soon gone.
 		if l.first, err = l.body.open(j.client, 0); err != nil {
@@ -448,7 +451,7 @@ func (e *Engine) fill(ctx context.Context, j *job, s *spool, res *rules.Stored, 
 		s.end(err)
 		return
 	}
-	if size >= 0 && s.written != size {
+	if size >= 0 && s.written.Load() != size {
 		// The origin's octets contradict what it declared. Its own client has
 		// them; the store has not.
 		s.end(nil)

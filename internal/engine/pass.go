@@ -86,13 +86,7 @@ func (x *exchange) pass(reason rules.Reason, why string) {
 	}
 	l := &landing{status: a.StatusCode, res: a.stored, length: a.ContentLength, origin: a.Body}
 	if rules.Invalidates(x.r.Method, a.StatusCode) {
-		ctx := context.WithoutCancel(x.r.Context())
-		e.invalidate(ctx, &x.target, posted)
-		for _, u := range rules.Related(x.target.URL(), a.stored.Header, &x.policy.Terms) {
-			if t, ok := canon.Resource(u); ok {
-				e.invalidate(ctx, &t, nil)
-			}
-		}
+		e.forget(context.WithoutCancel(x.r.Context()), &x.target, a.stored.Header, x.policy, posted)
 	}
 	if posted != nil && rules.Storable(&x.req, a.stored, x.target.URL(), &x.policy.Terms).Store {
 		j := &job{f: posted, policy: x.policy, key: bytes.Clone(x.key), target: x.target, req: x.req, client: x.r.Context()}
@@ -213,6 +207,16 @@ func (e *Engine) invalidate(ctx context.Context, target *canon.Target, spare *fl
 	key := target.AppendKey(nil, e.Site)
 	e.flights.Forget(key, spare)
 	_ = e.Store.Forget(ctx, key) // a store that fails has nothing to serve
+}
+
+// forget invalidates target and what the header of an answer of it names.
+func (e *Engine) forget(ctx context.Context, target *canon.Target, header rules.Header, p *Policy, spare *flight.Flight[*landing]) {
+	e.invalidate(ctx, target, spare)
+	for _, u := range rules.Related(target.URL(), header, &p.Terms) {
+		if t, ok := canon.Resource(u); ok {
+			e.invalidate(ctx, &t, nil)
+		}
+	}
 }
 
 // doubt has what is stored for a target validated before its next use: nobody

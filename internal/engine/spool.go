@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/larderhq/larder/store"
@@ -32,6 +33,10 @@ var (
 // store keeps goes on through a relay of bounded size.
 type spool struct {
 	w store.Writer
+	// forsaken, where set, is called when nobody reads any more, before all has come.
+	forsaken func()
+	size     int64        // as declared, or negative
+	written  atomic.Int64 // octets that have come
 
 	mu      sync.Mutex
 	readers map[*spoolReader]struct{}
@@ -39,11 +44,10 @@ type spool struct {
 	stopped error
 	cause   error  // how the origin broke it off; nil: it has not
 	lost    string // why it will not be in the store, once that is known
-	written int64
 }
 
-func newSpool(w store.Writer) *spool {
-	return &spool{w: w, readers: make(map[*spoolReader]struct{})}
+func newSpool(w store.Writer, size int64) *spool {
+	return &spool{w: w, size: size, readers: make(map[*spoolReader]struct{})}
 }
 
 // Write appends to the body. errNobody: it is not kept, and nobody reads it.
@@ -51,7 +55,7 @@ func (s *spool) Write(p []byte) (int, error) {
 	size := len(p)
 	if s.relay == nil {
 		n, err := s.w.Write(p)
-		s.written += int64(n)
+		s.written.Add(int64(n))
 		if err == nil {
 			return size, nil
 		}
@@ -66,7 +70,7 @@ func (s *spool) Write(p []byte) (int, error) {
 func (s *spool) overflow() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.relay = newRelay(s.written)
+	s.relay = newRelay(s.written.Load())
 	s.relay.stopped = s.stopped
 	s.lost = "larger than the store keeps"
 	for r := range s.readers {
@@ -179,9 +183,16 @@ func (r *spoolReader) Close() error {
 	s.mu.Lock()
 	delete(s.readers, r)
 	relay := s.relay
+	forsaken := s.forsaken != nil && len(s.readers) == 0 && s.cause == nil && (s.size < 0 || s.written.Load() < s.size)
+	if forsaken {
+		s.cause = errNobody // who comes now is not to join
+	}
 	s.mu.Unlock()
 	if relay != nil {
 		relay.leave(r)
+	}
+	if forsaken {
+		s.forsaken()
 	}
 	return r.inner.Close()
 }

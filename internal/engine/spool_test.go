@@ -24,7 +24,7 @@ func spooling(t *testing.T, limit int64, body func(t *testing.T, s *spool)) {
 			t.Fatal(err)
 		}
 		defer w.Abort(nil)
-		body(t, newSpool(w))
+		body(t, newSpool(w, -1))
 	})
 }
 

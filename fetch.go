@@ -1,0 +1,148 @@
+package larder
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"sync/atomic"
+
+	"github.com/larderhq/larder/internal/engine"
+)
+
+// MaxFetchDepth is how deep a page may be made of parts that are made of parts.
+const MaxFetchDepth = 8
+
+// ErrFetch is why Fetch does not begin to fetch: a part that contains itself, parts
+// nested deeper than MaxFetchDepth, or a request that has nobody to go to.
+var ErrFetch = errors.New("larder: this part cannot be fetched")
+
+// A frame is a call of a handler behind the cache, and those that it is made for.
+type frame struct {
+	face  *face
+	url   string
+	depth int
+	above *frame
+}
+
+type frameKey struct{}
+
+func frameOf(ctx context.Context) *frame {
+	f, _ := ctx.Value(frameKey{}).(*frame)
+	return f
+}
+
+// framed tells a handler behind the cache, by its context, where it is.
+type framed struct {
+	http.RoundTripper
+	face *face
+}
+
+// RoundTrip implements http.RoundTripper.
+func (f *framed) RoundTrip(r *http.Request) (*http.Response, error) {
+	here := &frame{face: f.face, url: r.URL.Scheme + "://" + r.URL.Host + r.URL.RequestURI(), above: frameOf(r.Context())}
+	if here.above != nil {
+		here.depth = here.above.depth + 1
+	}
+	return f.RoundTripper.RoundTrip(r.WithContext(context.WithValue(r.Context(), frameKey{}, here)))
+}
+
+// Fetch gets a part of a page through the cache, for a program that makes a page of it:
+// each part has a lifetime of its own, and requests for the same one wait for one
+// answer. ctx is that of the request for the page, as a handler behind the cache gets
+// it: the part then comes through the same cache, and a URL without host is one of the
+// same site. With any other ctx the first handler or transport of the Cache is asked.
+//
+// The response never goes to a client as it is, and has no Age. The caller closes its
+// body. If the origin fails, and nothing stale may stand in, the error is the origin's;
+// an answer of the origin with an error status is none. A page that is part of itself,
+// and parts nested deeper than MaxFetchDepth, are an ErrFetch.
+func (c *Cache) Fetch(ctx context.Context, r *http.Request) (*http.Response, error) {
+	page := frameOf(ctx)
+	target := c.first()
+	u := r.URL
+	if page != nil {
+		target = page.face
+		if !u.IsAbs() {
+			base, err := u.Parse(page.url)
+			if err != nil {
+				return nil, fmt.Errorf("%w: %w", ErrFetch, err)
+			}
+			u = base.ResolveReference(u)
+		}
+	}
+	switch {
+	case target == nil:
+		return nil, fmt.Errorf("%w: the cache has no handler and no transport yet", ErrFetch)
+	case u.Host == "" && r.Host == "":
+		return nil, fmt.Errorf("%w: %q names no host, and the context is not that of a page", ErrFetch, u)
+	case r.Body != nil && r.Body != http.NoBody:
+		return nil, fmt.Errorf("%w: the request has content", ErrFetch)
+	}
+	asked := u.Scheme + "://" + u.Host + u.RequestURI()
+	for f := page; f != nil; f = f.above {
+		if f.depth >= MaxFetchDepth {
+			return nil, fmt.Errorf("%w: %s is nested too deep", ErrFetch, asked)
+		}
+		if f.url == asked {
+			return nil, fmt.Errorf("%w: %s is part of itself", ErrFetch, asked)
+		}
+	}
+	res, err := target.fetch(ctx, r, u)
+	if err == nil {
+		delete(res.Header, "Age")
+	}
+	return res, err
+}
+
+// first is the first face, or nil.
+func (c *Cache) first() *face {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.faces) == 0 {
+		return nil
+	}
+	return c.faces[0]
+}
+
+// fetch asks the cache for what r does, at u.
+func (f *face) fetch(ctx context.Context, r *http.Request, u *url.URL) (*http.Response, error) {
+	call := &call{}
+	in := r.WithContext(engine.Reporting(context.WithValue(ctx, callKey{}, call), call.fail))
+	in.URL = u
+	if u.Scheme == "https" {
+		in.TLS = &tls.ConnectionState{} // which is how the engine knows
+	}
+	call.request = in
+	res, err := f.cached.RoundTrip(in)
+	if err != nil {
+		return nil, call.failed(err)
+	}
+	res.Request = r
+	if res.Body != http.NoBody {
+		res.Body = &body{res.Body, call}
+	}
+	return res, nil
+}
+
+// A call is one request to the cache by a program, not by a client.
+type call struct {
+	request *http.Request // as the cache got it
+	failure atomic.Pointer[error]
+}
+
+type callKey struct{}
+
+func callOf(ctx context.Context) *call { return ctx.Value(callKey{}).(*call) }
+
+func (c *call) fail(err error) { c.failure.CompareAndSwap(nil, &err) }
+
+// failed is what went wrong, which err is only a consequence of.
+func (c *call) failed(err error) error {
+	if cause := c.failure.Load(); cause != nil {
+		return *cause
+	}
+	return err
+}
