@@ -24,6 +24,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/larderhq/larder/internal/encode"
 	"github.com/larderhq/larder/internal/engine"
 	"github.com/larderhq/larder/internal/field"
 	"github.com/larderhq/larder/internal/local"
@@ -52,6 +53,12 @@ type Cache struct {
 	// so does, with a complaint in the log, a name that is not in Policies. It is
 	// called like the functions of a Policy. Nil: Policy holds for all.
 	PolicyFor func(*http.Request) string
+
+	// Compress has text and the like compressed, once for each coding, before it is
+	// kept: br, zstd or gzip, as clients accept it. What is encoded already, is short
+	// or says no-transform stays as it is. Entity tags become weak, W/"x-br" for "x":
+	// the same octets are promised to nobody. It holds for handlers, not for Transport.
+	Compress bool
 
 	// Explain adds the key and the reason to Cache-Status in answers. They tell who
 	// asks how the program is built.
@@ -187,6 +194,9 @@ func (c *Cache) add(o engine.Config, sharing Sharing, seen func(*http.Request) *
 		o.Sink = logger{c.Log}
 	}
 	o.Explain = c.Explain
+	if c.Compress && sharing == Shared {
+		o.Forward, o.Negotiate = encode.RoundTripper(o.Forward, encode.Options{}), encode.Negotiate(nil)
+	}
 	o.Store, o.Site, o.Policy = c.store, strconv.Itoa(len(c.faces)), *policies[""]
 	if c.PolicyFor != nil {
 		o.PolicyFor = pick(c.PolicyFor, policies, seen)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/larderhq/larder/internal/encode"
 	"github.com/larderhq/larder/internal/engine"
 	"github.com/larderhq/larder/internal/field"
 	"github.com/larderhq/larder/internal/rules"
@@ -81,6 +82,13 @@ var policy = options[engine.Config]{flag: "set", kind: "switch", command: "switc
 		"overrule", "none | NAME,NAME...",
 		"Which of no-store, private, no-cache in answers do not count: against RFC 9111 5.2.2, so Cache-Status tells.",
 		set(func(c *engine.Config) *rules.OverruleSet { return &c.Terms.Overrule }, map[string]rules.OverruleSet{"none": 0}, rules.OverruleNames),
+	},
+	{
+		"compress", "off | on",
+		"Whether text is kept as br, zstd or gzip, made once for each: costs CPU, and secrets in it may be guessed.",
+		choice(func(c *engine.Config) *func(http.Header) http.Header { return &c.Negotiate }, map[string]func(http.Header) http.Header{
+			"off": nil, "on": encode.Negotiate(nil),
+		}),
 	},
 	{
 		"range-mode", "full | serve-only | pass",

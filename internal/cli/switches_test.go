@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"net/http"
 	"reflect"
 	"slices"
 	"strings"
@@ -66,7 +67,7 @@ func TestSwitchesReachTheirFields(t *testing.T) {
 		"upgrade=none":                        func(c *engine.Config) { c.Upgrades = []string{} },
 		"upgrade=WebSocket,foo/2":             func(c *engine.Config) { c.Upgrades = []string{"websocket", "foo/2"} },
 	}
-	tested := map[string]bool{"trusted-proxies": true, "date-mode": true} // a function, and one that needs another
+	tested := map[string]bool{"trusted-proxies": true, "date-mode": true, "compress": true} // functions, and one that needs another
 	for setting, change := range reach {
 		want := engine.Config{Upgrades: []string{"websocket"}}
 		change(&want)
@@ -116,7 +117,7 @@ func TestSwitchDefaults(t *testing.T) {
 			t.Errorf("%s: the reason is no line: %q", s.name, s.why)
 		}
 	}
-	if n := len(policy.all); n != 43 {
+	if n := len(policy.all); n != 44 {
 		t.Errorf("there are %d switches; if that is as it should be, so is this number", n)
 	}
 }
@@ -142,6 +143,16 @@ func meaning(c engine.Config) engine.Config {
 		t.TargetedFields = []string{"Cdn-Cache-Control"}
 	}
 	return c
+}
+
+func TestCompressNegotiates(t *testing.T) {
+	var c engine.Config
+	if err := applySwitches(&c, []string{"compress=on"}); err != nil || c.Negotiate == nil {
+		t.Fatalf("compress=on: %v", err)
+	}
+	if got := c.Negotiate(http.Header{"Accept-Encoding": {"gzip, br"}})["Accept-Encoding"]; len(got) != 1 || got[0] != "br" {
+		t.Errorf("of gzip and br: %q", got)
+	}
 }
 
 func TestDateNowNeedsEmitAgeOff(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/larderhq/larder/gateway"
+	"github.com/larderhq/larder/internal/encode"
 	"github.com/larderhq/larder/internal/engine"
 	"github.com/larderhq/larder/internal/front"
 	"github.com/larderhq/larder/internal/local"
@@ -55,7 +56,7 @@ type Options struct {
 	Drain time.Duration
 
 	// Engine holds the operator's choices. Store, Forward, Pseudonym and Sink
-	// are set here.
+	// are set here. With Negotiate set, what the origin sends is compressed.
 	Engine engine.Config
 
 	// Limits are those of the front.
@@ -108,6 +109,9 @@ func New(o Options) (*Daemon, error) {
 		_ = l.Close()
 		_ = leave()
 		return nil, err
+	}
+	if c.Negotiate != nil {
+		forward = encode.RoundTripper(forward, encode.Options{})
 	}
 	c.Store, c.Forward, c.Pseudonym = d.store, forward, pseudonym()
 	if o.Log != nil {

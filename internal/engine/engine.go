@@ -69,6 +69,11 @@ type Config struct {
 	// canonical form.
 	SpokenFor []string
 
+	// Negotiate, where set, says what the fields of a GET or HEAD are taken for, in
+	// place of those that the client sent and by them alone. It is called by many
+	// goroutines and must not change its argument.
+	Negotiate func(http.Header) http.Header
+
 	// Upgrades are the protocols of Upgrade that are tunnelled, in lower case.
 	Upgrades []string
 

@@ -17,10 +17,14 @@ import (
 // own map where nothing has to be changed.
 func (e *Engine) view(r *http.Request, target *canon.Target) rules.Header {
 	trusted := e.Trusts != nil && e.Trusts(r.RemoteAddr)
-	if e.Forwarded == ForwardNothing && !e.special(r.Header, trusted) {
-		return r.Header
+	said := r.Header
+	if e.Negotiate != nil && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+		said = e.Negotiate(said)
 	}
-	h := message.EndToEnd(r.Header)
+	if e.Forwarded == ForwardNothing && !e.special(said, trusted) {
+		return said
+	}
+	h := message.EndToEnd(said)
 	for name := range h {
 		if e.spoken.drops(name, trusted) {
 			delete(h, name)

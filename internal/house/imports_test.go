@@ -17,7 +17,7 @@ const module = "github.com/larderhq/larder"
 // layer does not know each other.
 var layers = [][]string{
 	{"internal/field", "internal/flight", "internal/interim", "store", "internal/evict", "internal/vfs", "store/internal/flow", "store/disk/internal/index"},
-	{"internal/rules", "store/memory", "store/disk", "store/storetest", "internal/observe", "internal/canon", "internal/simulate"},
+	{"internal/rules", "store/memory", "store/disk", "store/storetest", "internal/observe", "internal/canon", "internal/simulate", "internal/encode", "internal/esi"},
 	{"internal/message", "internal/standing", "store/tier"},
 	{"internal/engine"},
 	{"internal/origin", "internal/local", "gateway", "internal/front"},
