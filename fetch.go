@@ -135,7 +135,13 @@ type call struct {
 
 type callKey struct{}
 
-func callOf(ctx context.Context) *call { return ctx.Value(callKey{}).(*call) }
+// asCalled is the request as the program made it that r is of, or r.
+func asCalled(r *http.Request) *http.Request {
+	if c, ok := r.Context().Value(callKey{}).(*call); ok {
+		return c.request
+	}
+	return r
+}
 
 func (c *call) fail(err error) { c.failure.CompareAndSwap(nil, &err) }
 

@@ -31,9 +31,7 @@ func (c *Cache) Transport(base http.RoundTripper) http.RoundTripper {
 	if base == nil {
 		base = http.DefaultTransport
 	}
-	return &transport{base: base, face: c.add(engine.Config{Forward: outbound{base}}, Private, func(r *http.Request) *http.Request {
-		return callOf(r.Context()).request
-	})}
+	return &transport{base: base, face: c.add(engine.Config{Forward: outbound{base}}, Private, asCalled)}
 }
 
 // via is the server that r goes to, if that is not the one whose name it has: with
@@ -77,13 +75,16 @@ func cacheable(r *http.Request) bool {
 
 // past sends r past the cache, which learns of what it changes.
 func (t *transport) past(r *http.Request) (*http.Response, error) {
-	res, err := t.base.RoundTrip(r)
-	if r.URL != nil {
-		t.Changed(r, res)
+	if r.URL == nil {
+		return t.base.RoundTrip(r)
 	}
+	p := t.Pass(r)
+	res, err := t.base.RoundTrip(r)
 	if err != nil {
+		p.Failed()
 		return nil, err
 	}
+	p.Answered(res)
 	why := "larder; fwd=bypass"
 	if r.Method != "" && r.Method != http.MethodGet && r.Method != http.MethodHead {
 		why = "larder; fwd=method"
@@ -111,7 +112,7 @@ type outbound struct{ base http.RoundTripper }
 
 // RoundTrip implements http.RoundTripper.
 func (o outbound) RoundTrip(r *http.Request) (*http.Response, error) {
-	asked := callOf(r.Context()).request
+	asked := asCalled(r)
 	out := new(http.Request)
 	*out = *r
 	out.URL, out.Host, out.Close, out.Body = asked.URL, asked.Host, asked.Close, nil

@@ -224,6 +224,35 @@ func TestTransportUnsafeRequests(t *testing.T) {
 	}
 }
 
+// What a POST brings may answer a GET (RFC 9110 9.3.3).
+func TestTransportKeepsAnswersToPOST(t *testing.T) {
+	s := newSite(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=60")
+		w.Header().Set("Content-Location", r.URL.Path)
+		io.WriteString(w, r.Method)
+	})
+	for _, cache := range []*larder.Cache{{}, {Policies: map[string]larder.Policy{"a": {}}, PolicyFor: func(r *http.Request) string {
+		if r.URL.Host == "" {
+			t.Errorf("PolicyFor sees %v", r.URL)
+		}
+		return "a"
+	}}} {
+		c := client(t, cache)
+		res, err := c.Post(s.URL+"/a", "text/plain", strings.NewReader("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		content, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		if string(content) != "POST" || err != nil {
+			t.Errorf("%q, %v", content, err)
+		}
+		if res, content := ask(t, c, "GET", s.URL+"/a"); content != "POST" || !isHit(res) {
+			t.Errorf("GET: %q, %q", content, res.Header)
+		}
+	}
+}
+
 // A roundTripper is a function that asks an origin.
 type roundTripper func(*http.Request) (*http.Response, error)
 

@@ -3,7 +3,7 @@
 
 import { parseArgs } from 'node:util'
 import { Worker } from 'node:worker_threads'
-import { buildLarder, peer, peers, ready, start } from './lib/cache.mjs'
+import { buildFace, buildLarder, faces, peer, peers, ready, start } from './lib/cache.mjs'
 import { writeDocs } from './lib/docs.mjs'
 import { startOrigin } from './lib/origin.mjs'
 import { compare, readRecord, totals, writeRecord } from './lib/record.mjs'
@@ -19,6 +19,10 @@ passed there no longer does.
   --surrogate          the Surrogate-Control group instead, with
                        surrogate-control on; compares with
                        results/larder-surrogate.json
+  --face NAME          a face of the library instead of the program:
+                       ${Object.keys(faces).join(', ')};
+                       compares with results/face-NAME.json
+  --faces              every face
   --update             record the results and rewrite docs/conformance.md
   --test ID            one test, showing its requests and responses
   --peer NAME          another cache, started by bench/up, instead of Larder:
@@ -42,6 +46,8 @@ function options () {
   const { values } = parseArgs({
     options: {
       surrogate: { type: 'boolean' },
+      face: { type: 'string' },
+      faces: { type: 'boolean' },
       update: { type: 'boolean' },
       test: { type: 'string' },
       peer: { type: 'string' },
@@ -51,19 +57,21 @@ function options () {
       help: { type: 'boolean' }
     }
   })
-  const targets = [values.peer, values.peers, values.against].filter(Boolean)
-  if (targets.length > 1) throw new Error('choose one of --peer, --peers and --against')
-  if (values.surrogate && (values.peer || values.peers)) throw new Error('--surrogate is a configuration of Larder')
-  if (values.peers && values.test) throw new Error('--test needs one cache: use --peer')
+  const targets = [values.face, values.faces, values.peer, values.peers, values.against].filter(Boolean)
+  if (targets.length > 1) throw new Error('choose one of --face, --faces, --peer, --peers and --against')
+  if (values.surrogate && (values.face || values.faces || values.peer || values.peers)) throw new Error('--surrogate is a configuration of the program')
+  if ((values.peers || values.faces) && values.test) throw new Error('--test needs one cache: use --peer or --face')
   if (!values.against !== !values.origin) throw new Error('--against and --origin go together')
   if (values.update && (values.test || values.against)) throw new Error('--update records whole runs of a known product')
+  if (values.face && !(values.face in faces)) throw new Error(`no face is called ${values.face}`)
   if (values.peer && !(values.peer in peers)) throw new Error(`no peer is called ${values.peer}`)
   if (values.test) testById(values.test)
   return values
 }
 
 // rig says which cache to run and under which name its results are kept.
-function rig ({ surrogate, peer: name, against, origin }) {
+function rig ({ surrogate, face, peer: name, against, origin }) {
+  if (face) return { ...buildFace(face), record: `face-${face}`, settings: [] }
   if (against) return { title: against, url: against.replace(/\/$/, ''), originPort: Number(origin), settings: [] }
   if (name) {
     const product = peer(name)
@@ -179,6 +187,12 @@ async function main () {
   if (opt.help) {
     console.log(usage)
     return 0
+  }
+  if (opt.faces) {
+    let code = 0
+    for (const face of Object.keys(faces)) code = Math.max(code, await all(rig({ face }), mainIds, opt.update))
+    if (opt.update) writeDocs()
+    return code
   }
   if (opt.peers) {
     for (const name of Object.keys(peers)) {

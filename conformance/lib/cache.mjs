@@ -24,13 +24,36 @@ export const peers = {
   varnish: { title: 'Varnish', package: 'varnish' }
 }
 
-// buildLarder compiles the daemon of this checkout into a folder that goes
-// when the process does.
-export function buildLarder () {
+// Faces of the library by the name that conformance/face knows them by.
+export const faces = {
+  middleware: { title: 'Cache.Handler around a reverse proxy' },
+  proxy: { title: 'Cache.Proxy' },
+  transport: { title: 'Cache.Transport under a reverse proxy, shared' },
+  private: { title: 'Cache.Transport under a reverse proxy, private' }
+}
+
+// build compiles a program of this checkout into a folder that goes when the
+// process does.
+function build (folder) {
   const dir = mkdtempSync(join(tmpdir(), 'larder-conformance-'))
   process.on('exit', () => rmSync(dir, { recursive: true, force: true }))
-  const program = join(dir, 'larder')
-  execFileSync('go', ['build', '-o', program, './cmd/larder'], { cwd: root, stdio: 'inherit' })
+  const program = join(dir, 'program')
+  execFileSync('go', ['build', '-o', program, folder], { cwd: root, stdio: 'inherit' })
+  return program
+}
+
+// buildFace gives a face of the library.
+export function buildFace (name) {
+  const program = build('./conformance/face')
+  return {
+    ...faces[name],
+    command: (origin, port) => [program, name, `http://127.0.0.1:${origin}`, `127.0.0.1:${port}`]
+  }
+}
+
+// buildLarder gives the daemon.
+export function buildLarder () {
+  const program = build('./cmd/larder')
   return {
     title: 'Larder',
     command: (origin, port, settings) => [

@@ -1,9 +1,9 @@
 // Writes docs/conformance.md from the recorded results.
 
 import { readFileSync, writeFileSync } from 'node:fs'
-import { peers } from './cache.mjs'
+import { faces, peers } from './cache.mjs'
 import { readRecord, totals } from './record.mjs'
-import { refused } from './refused.mjs'
+import { inPrivate, refused } from './refused.mjs'
 import { kindOf, kinds, nameOf, passed, suiteVersion } from './suite.mjs'
 
 const page = new URL('../../docs/conformance.md', import.meta.url)
@@ -15,9 +15,15 @@ export function writeDocs () {
   const surrogate = readRecord('larder-surrogate')
   if (!surrogate) throw new Error('results/larder-surrogate.json is missing: run node run.mjs --surrogate --update')
   const others = Object.keys(peers).map(readRecord).filter(Boolean)
+  const bodies = Object.keys(faces).map(name => {
+    const record = readRecord(`face-${name}`)
+    if (!record) throw new Error(`results/face-${name}.json is missing: run node run.mjs --face ${name} --update`)
+    return record
+  })
   others.sort((a, b) => requiredPassed(b) - requiredPassed(a))
   checkReasons([larder, surrogate])
-  writeFileSync(page, render(larder, surrogate, others, requirements()))
+  checkPrivate(larder, readRecord('face-private'))
+  writeFileSync(page, render(larder, surrogate, others, bodies, requirements()))
 }
 
 const requiredPassed = record => totals(record.results).required.passed
@@ -30,6 +36,19 @@ function checkReasons (records) {
   const stale = Object.keys(refused).filter(id => !failing.has(id))
   if (missing.length > 0) throw new Error(`refused.json has no reason for: ${missing.join(', ')}`)
   if (stale.length > 0) throw new Error(`refused.json has a reason for tests that pass: ${stale.join(', ')}`)
+}
+
+// differences are the tests, but for checks, in which a face does not end as the
+// program does.
+const differences = (larder, face) => Object.keys(larder.results)
+  .filter(id => kindOf(id) !== 'check' && larder.results[id] !== face.results[id])
+
+function checkPrivate (larder, face) {
+  const differing = differences(larder, face)
+  const missing = differing.filter(id => !(id in inPrivate))
+  const stale = Object.keys(inPrivate).filter(id => !differing.includes(id))
+  if (missing.length > 0) throw new Error(`private.json has no reason for: ${missing.join(', ')}`)
+  if (stale.length > 0) throw new Error(`private.json has a reason for tests that do not differ: ${stale.join(', ')}`)
 }
 
 const notPassed = ({ results }) => Object.keys(results)
@@ -90,7 +109,14 @@ const checksTable = record => table(['question', 'test', 'answer'], Object.keys(
 
 const section = (condition, ...parts) => (condition ? `\n${parts.join('\n\n')}\n` : '')
 
-function render (larder, surrogate, others, kept) {
+function differencesTable (larder, records) {
+  const rows = records.flatMap(record => differences(larder, record).map(id => [
+    record.title, `\`${id}\``, kindOf(id), larder.results[id], record.results[id], inPrivate[id] ?? ''
+  ]))
+  return rows.length === 0 ? 'None.' : table(['face', 'test', 'kind', 'the program', 'the face', 'why'], rows)
+}
+
+function render (larder, surrogate, others, bodies, kept) {
   return `# Conformance
 
 \`\`\`sh
@@ -115,6 +141,16 @@ a *check* only asks how a cache behaves: neither answer is better. A test that c
 *setup* (the exchange did not come as far as the question), *retry* (the origin was asked twice) and *dependency*
 (a test that this one builds upon did not pass). The peers are Debian's packages, run in the same way, with the settings
 in [bench/up](../bench/up). Larder's results are of ${larder.date}${others.length > 0 ? `, the peers' of ${dates(others)}` : ''}.
+
+## The library
+
+The same suite against each face of package larder, in a program of its own (\`node run.mjs --faces\`, [face](../conformance/face/main.go)):
+
+${totalsTable([larder, ...bodies])}
+
+Tests that end otherwise than with the program, checks apart:
+
+${differencesTable(larder, bodies)}
 
 ## Tests that do not pass
 

@@ -4,8 +4,11 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/larderhq/larder/internal/canon"
+	"github.com/larderhq/larder/internal/flight"
+	"github.com/larderhq/larder/internal/message"
 	"github.com/larderhq/larder/internal/rules"
 )
 
@@ -41,27 +44,83 @@ func (e *Engine) Touch(ctx context.Context, u *url.URL) bool {
 	return true
 }
 
-// Changed forgets what r, which went past the Engine, has changed by its answer (RFC
-// 9111 §4.4). res nil: nobody knows whether it has.
-func (e *Engine) Changed(r *http.Request, res *http.Response) {
-	if rules.Safe(r.Method) {
-		return
-	}
+// A Passing is a request that may change something, on its way past the Engine by a
+// client that asks the origin itself (RFC 9111 §4.4). One of Answered and Failed is
+// called, once.
+type Passing struct {
+	e      *Engine
+	policy *Policy
+	r      *http.Request
+	target canon.Target
+	known  bool // the target is one that could be kept
+	asked  time.Time
+	posted *flight.Flight[*landing]
+}
+
+// Pass begins a Passing, before the origin is asked. r is as the client made it.
+func (e *Engine) Pass(r *http.Request) *Passing {
+	p := &Passing{e: e, policy: e.policy(r), r: r}
+	p.asked, _ = e.Clock()
 	u := *r.URL
 	if r.Host != "" { // by which it is known (RFC 9110 §7.1)
 		u.Host = r.Host
 	}
-	t, ok := canon.Resource(&u)
-	if !ok {
+	if p.target, p.known = canon.Resource(&u); p.known && r.Method == http.MethodPost {
+		p.posted = e.flights.Alone(p.target.AppendKey(nil, e.Site)) // see Engine.pass
+	}
+	return p
+}
+
+// Failed says that there was no answer: nobody knows what has changed.
+func (p *Passing) Failed() {
+	p.end()
+	if p.known && !rules.Safe(p.r.Method) {
+		p.e.doubt(p.r.Context(), &p.target, p.policy)
+	}
+}
+
+// Answered forgets what has changed. What POST brought that a later GET may get is kept
+// (RFC 9110 §9.3.3); then res has another body.
+func (p *Passing) Answered(res *http.Response) {
+	defer p.end()
+	if !p.known {
 		return
 	}
-	ctx := context.WithoutCancel(r.Context())
-	p := e.policy(r)
-	if res == nil {
-		e.doubt(ctx, &t, p)
+	if ctx := context.WithoutCancel(p.r.Context()); rules.Invalidates(p.r.Method, res.StatusCode) {
+		p.e.forget(ctx, &p.target, rules.Header(res.Header), p.policy, p.posted)
+	}
+	if p.posted != nil {
+		p.keep(res)
+	}
+}
+
+func (p *Passing) end() {
+	if p.posted != nil {
+		p.posted.End()
+	}
+}
+
+// keep has the answer to a POST go into the store while it is read, if it may.
+func (p *Passing) keep(res *http.Response) {
+	e, terms := p.e, &p.policy.Terms
+	req := rules.ReadRequest(p.r.Method, rules.Header(message.EndToEnd(p.r.Header)))
+	req.Extra, req.Version = p.policy.marks(p.r)
+	at := rules.Receipt{Asked: p.asked}
+	at.Arrived, at.Wall = e.Clock()
+	stored := rules.Receive(&req, res.StatusCode, message.EndToEnd(res.Header), at, terms)
+	if !rules.Storable(&req, stored, p.target.URL(), terms).Store {
 		return
 	}
-	if rules.Invalidates(r.Method, res.StatusCode) {
-		e.forget(ctx, &t, rules.Header(res.Header), p, nil)
+	req.Method = http.MethodGet // whom it may answer from now on
+	j := &job{f: p.posted, policy: p.policy, key: p.target.AppendKey(nil, e.Site), target: p.target, req: req, client: p.r.Context()}
+	var l landing
+	fill, err := e.spool(e.ctx, j, &l, stored, res.Body, res.ContentLength)
+	if err != nil {
+		return // the caller has the body as it came
 	}
+	res.Body, p.posted = l.first, nil
+	e.spawn(func() {
+		defer j.f.End()
+		fill()
+	})
 }

@@ -161,15 +161,21 @@ func (x *exchange) read() (err error) {
 	}
 	x.key = x.target.AppendKey(x.key, x.e.Site)
 	x.req = rules.ReadRequest(x.r.Method, x.e.view(x.r, &x.target))
-	if p := x.policy; p.KeyPart != nil {
-		if part := p.KeyPart(x.r); part != "" {
-			x.req.Extra = p.Terms.Conceal(part)
+	x.req.Extra, x.req.Version = x.policy.marks(x.r)
+	return nil
+}
+
+// marks are what the operator adds to the key of r, concealed, and the version.
+func (p *Policy) marks(r *http.Request) (extra, version string) {
+	if p.KeyPart != nil {
+		if part := p.KeyPart(r); part != "" {
+			extra = p.Terms.Conceal(part)
 		}
 	}
-	if x.policy.Version != nil {
-		x.req.Version = x.policy.Version(x.r)
+	if p.Version != nil {
+		version = p.Version(r)
 	}
-	return nil
+	return extra, version
 }
 
 // passes is why the operator keeps a GET or HEAD from the cache; empty: it is not.

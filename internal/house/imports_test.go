@@ -26,7 +26,7 @@ var layers = [][]string{
 	{"internal/cli"},
 	{"cmd/larder"},
 	{"bench/rig"},
-	{"bench", "bench/origin", "bench/replay", "bench/disk", "bench/ceiling", "bench/crash", "bench/goroutines", "bench/latency", "bench/clients", "bench/desync", "internal/house"},
+	{"conformance/face", "bench", "bench/origin", "bench/replay", "bench/disk", "bench/ceiling", "bench/crash", "bench/goroutines", "bench/latency", "bench/clients", "bench/desync", "internal/house"},
 }
 
 // bans are finer than the layers. A pattern ending in /... bans the folder.
