@@ -9,8 +9,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/larderhq/larder/internal/canon"
 	"github.com/larderhq/larder/internal/engine"
+	"github.com/larderhq/larder/internal/esi"
 	"github.com/larderhq/larder/internal/field"
+	"github.com/larderhq/larder/internal/page"
 	"github.com/larderhq/larder/internal/rules"
 )
 
@@ -77,7 +80,8 @@ func (p *Policy) compile(name string, sharing Sharing) (*engine.Policy, error) {
 			c.mistake("%s is in VaryHeaders and in VaryIgnore", name)
 		}
 	}
-	return &engine.Policy{Label: name, Terms: t, KeyPart: c.keyPart(p), Bypass: c.bypass(p)}, errors.Join(c.errs...)
+	c.esi(p.ESI)
+	return &engine.Policy{Label: name, Terms: t, KeyPart: c.keyPart(p), Bypass: c.bypass(p), Assembles: p.ESI != nil && sharing == Shared}, errors.Join(c.errs...)
 }
 
 var (
@@ -162,6 +166,42 @@ func (c *compiler) heed(words []string) rules.RequestSet {
 		return rules.HonorRequests
 	}
 	return rules.RequestSet(c.bits("Heed", words, rules.RequestNames))
+}
+
+// esi looks for mistakes.
+func (c *compiler) esi(e *ESI) {
+	if e == nil {
+		return
+	}
+	for _, host := range e.Hosts {
+		if !canon.Host(host) {
+			c.mistake("ESI.Hosts: %q is no host, or host:port", host)
+		}
+	}
+	for _, name := range e.Cookies {
+		if !field.IsToken(name) {
+			c.mistake("ESI.Cookies: %q is no name of a cookie", name)
+		}
+	}
+	if min(e.Depth, e.Includes, e.Parallel) < 0 || min(e.PageSize, e.FragmentSize) < 0 || e.Time < 0 {
+		c.mistake("ESI: a limit is below zero")
+	}
+}
+
+// settings are those for pages, or nil.
+func (p *Policy) settings() *page.Settings {
+	e := p.ESI
+	if e == nil {
+		return nil
+	}
+	hosts := make([]string, len(e.Hosts))
+	for i, host := range e.Hosts {
+		hosts[i] = strings.ToLower(host)
+	}
+	return &page.Settings{
+		Hosts: hosts, Cookies: e.Cookies, Drop: e.DropFailed, Strict: e.Strict, Device: "larder", Hide: p.Surrogate,
+		Limits: esi.Limits{Depth: e.Depth, Includes: e.Includes, Parallel: e.Parallel, Size: e.PageSize, Fragment: e.FragmentSize, Time: e.Time},
+	}
 }
 
 // keyPart is what chooses a response beside its Vary, or nil.

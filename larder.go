@@ -29,6 +29,7 @@ import (
 	"github.com/larderhq/larder/internal/field"
 	"github.com/larderhq/larder/internal/local"
 	"github.com/larderhq/larder/internal/observe"
+	"github.com/larderhq/larder/internal/page"
 	"github.com/larderhq/larder/store/memory"
 )
 
@@ -134,13 +135,44 @@ func (c *Cache) Handler(next http.Handler) http.Handler {
 	page := &framed{RoundTripper: local.RoundTripper(next)}
 	cached := c.add(engine.Config{Forward: page}, Shared, nil)
 	page.face = cached
+	answer := c.assembled(cached)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if webSocket(r) {
 			next.ServeHTTP(w, r)
 			return
 		}
-		cached.ServeHTTP(w, r)
+		answer.ServeHTTP(w, r)
 	})
+}
+
+// assembled has f answer, and assembles pages if any policy says so.
+func (c *Cache) assembled(f *face) http.Handler {
+	settings := map[string]*page.Settings{"": c.Policy.settings()}
+	any := settings[""] != nil
+	for name, p := range c.Policies {
+		settings[name] = p.settings()
+		any = any || settings[name] != nil
+	}
+	if !any {
+		return f
+	}
+	return &page.Handler{
+		Cache: f, Name: "larder",
+		Fetch: f.fetch,
+		Settings: func(r *http.Request) *page.Settings {
+			if c.PolicyFor == nil {
+				return settings[""]
+			}
+			name := c.PolicyFor(r)
+			if _, ok := settings[name]; !ok { // see pick
+				name = ""
+			}
+			return settings[name]
+		},
+		Failed: func(r *http.Request, err error) {
+			slog.Error("larder: a page cannot be assembled", "host", r.Host, "target", r.RequestURI, "error", err)
+		},
+	}
 }
 
 // webSocket tells a request that begins a WebSocket connection from one that
@@ -163,7 +195,7 @@ func (c *Cache) Proxy(origin http.RoundTripper) http.Handler {
 	if origin == nil {
 		panic("larder: nil origin")
 	}
-	return c.add(engine.Config{Forward: traced{plain{origin}}, Upgrades: []string{"websocket"}}, Shared, nil)
+	return c.assembled(c.add(engine.Config{Forward: traced{plain{origin}}, Upgrades: []string{"websocket"}}, Shared, nil))
 }
 
 // add makes an engine of its own for a face. seen, where set, is the request that the

@@ -150,6 +150,11 @@ type Policy struct {
 	NoCollapse                         bool
 	CollapseTimeout, UncacheableMemory time.Duration
 
+	// ESI has pages assembled of responses that ask for it by
+	// Surrogate-Control: content="ESI/1.0". Nil: such responses are passed on unread.
+	// It holds for handlers, not for Transport.
+	ESI *ESI
+
 	// HideAge leaves Age out of answers. DateNow, which needs it, sets Date to now
 	// and moves Expires along, so that caches further down take them for new.
 	HideAge, DateNow bool
@@ -163,6 +168,42 @@ type Policy struct {
 
 	// PartTolerance keeps a 206 whose octets contradict its Content-Range.
 	PartTolerance bool
+}
+
+// ESI says how pages are assembled (ESI 1.0: include with alt and onerror, remove,
+// comment, try, choose, vars, and <!--esi -->). What is kept are template and
+// fragments, each by its own lifetime. Fragments come through the cache, and in
+// parallel; redirects are not followed, and a page that includes itself is refused. They
+// get the client's fields, but for what is about ranges, conditions and caching. The
+// page has no validators and no lifetime for caches further down. Zero values are
+// defaults.
+type ESI struct {
+	// Hosts are those, as host or host:port, from which fragments may come beside
+	// the page's own, asked of the same handler: without the client's Cookie and
+	// Authorization.
+	Hosts []string
+
+	// Cookies are those whose values pages may show; nil: none.
+	Cookies []string
+
+	// DropFailed has an include that fails without a remedy of its own vanish;
+	// otherwise it fails the page, with 502 or 504 if nothing of it was sent yet.
+	DropFailed bool
+
+	// Strict has malformed markup fail the page; otherwise it is passed on as text.
+	Strict bool
+
+	// Depth is how deep fragments may lie in each other, 3 by default. Includes is
+	// how many there may be in a page, 256, and Parallel how many are fetched at the
+	// same time, 32.
+	Depth, Includes, Parallel int
+
+	// PageSize is the longest page in octets, 64 MiB by default, and FragmentSize the
+	// longest fragment, 16 MiB.
+	PageSize, FragmentSize int64
+
+	// Time is how long fragments may hold up a page in all, 10 s by default.
+	Time time.Duration
 }
 
 // Sharing says whose cache it is (RFC 9111 §1).

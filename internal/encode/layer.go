@@ -45,7 +45,7 @@ const (
 //
 // Left alone is what the client does not accept by Choose, what has a
 // Content-Encoding or a Content-Range, is too short or of a type that does not
-// pay, and what the request or the response says no-transform of (RFC 9110,
+// pay, asks by Surrogate-Control for processing, and what the request or the response says no-transform of (RFC 9110,
 // 7.7). Whether compressed or not, what is of a type that pays or has a
 // Content-Encoding varies on Accept-Encoding, and so does a 304 that may speak of
 // it. Accept-Encoding goes on to base as it came: an origin that encodes itself
@@ -227,6 +227,11 @@ func whole(status int) bool {
 }
 
 func (l *layer) eligible(h http.Header) bool {
+	if len(h["Surrogate-Control"]) > 0 { // pages may be assembled of it (ESI 1.0)
+		if s, _ := field.ParseSurrogate(h["Surrogate-Control"], "larder"); s.Content != "" {
+			return false
+		}
+	}
 	kind := mediaType(h["Content-Type"])
 	return kind != "" && kind != eventStream && l.pays(kind)
 }

@@ -42,8 +42,11 @@ func contentRange(s span, total int64) string {
 	return string(field.ContentRange{First: s.First, Last: s.Last, Total: total}.AppendTo(nil))
 }
 
-// unsatisfiable answers 416 (RFC 9110 §15.5.17).
-func (x *exchange) unsatisfiable(size int64) {
+// unsatisfiable answers 416 (RFC 9110 §15.5.17) to who asked for a range of res.
+func (x *exchange) unsatisfiable(res *rules.Stored, size int64) {
+	if lines := res.Header["Surrogate-Control"]; x.policy.Assembles && lines != nil {
+		x.w.Header()["Surrogate-Control"] = lines // of a template, ranges do not count
+	}
 	x.w.Header()["Content-Range"] = []string{"bytes */" + strconv.FormatInt(size, 10)}
 	x.status()
 	x.plain(http.StatusRequestedRangeNotSatisfiable, "no octet of the range exists")
@@ -108,7 +111,7 @@ func (x *exchange) deliverSpool(l *landing, d *rules.Decision) bool {
 				if !waited {
 					l.discard()
 				}
-				x.unsatisfiable(l.length)
+				x.unsatisfiable(l.res, l.length)
 				return true
 			}
 			if len(c.Spans) == 1 { // several are left to answers from the store

@@ -115,6 +115,11 @@ type Policy struct {
 	// many goroutines, and must be quick.
 	Version func(*http.Request) string
 
+	// Assembles says that somebody between the Engine and its clients assembles pages
+	// of responses that ask for it by Surrogate-Control (ESI 1.0). They get to see that
+	// field, origins are told, and no standing answer is for such a response.
+	Assembles bool
+
 	// Bypass, where set, is why a request goes past the cache; empty: it does not.
 	// It is called like Version.
 	Bypass func(*http.Request) string

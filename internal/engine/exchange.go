@@ -372,7 +372,7 @@ func (x *exchange) deliverKept(k *kept, reply []replyField, age int64) bool {
 		x.unconditional = true // a validation has moved the date of If-Range
 		return false
 	case !ok:
-		x.unsatisfiable(k.entry.Size)
+		x.unsatisfiable(k.Stored, k.entry.Size)
 		return true
 	}
 	n := c.n

@@ -148,8 +148,15 @@ func (e *Engine) outbound(p *Policy, view rules.Header, r *http.Request) http.He
 	if e.LoopID != "" {
 		h["Cdn-Loop"] = append(slices.Clip(h["Cdn-Loop"]), e.LoopID)
 	}
+	var capable []string
 	if p.Terms.Surrogate {
-		h["Surrogate-Capability"] = append(slices.Clip(h["Surrogate-Capability"]), p.Terms.DeviceToken()+`="Surrogate/1.0"`)
+		capable = append(capable, "Surrogate/1.0")
+	}
+	if p.Assembles {
+		capable = append(capable, "ESI/1.0")
+	}
+	if len(capable) > 0 {
+		h["Surrogate-Capability"] = append(slices.Clip(h["Surrogate-Capability"]), p.Terms.DeviceToken()+`="`+strings.Join(capable, " ")+`"`)
 	}
 	if _, ok := h["User-Agent"]; !ok {
 		h["User-Agent"] = nil // or net/http would add its own

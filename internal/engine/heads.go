@@ -228,7 +228,7 @@ func (e *Engine) outward(p *Policy, header rules.Header) iter.Seq2[string, []str
 		for name, lines := range header {
 			switch {
 			case via && name == "Via", len(p.Terms.VaryHeaders) > 0 && name == "Vary":
-			case p.Terms.Surrogate && name == "Surrogate-Control":
+			case p.Terms.Surrogate && !p.Assembles && name == "Surrogate-Control":
 			case slices.Contains(p.Terms.StripTargeted, name):
 			default:
 				if !yield(name, lines) {

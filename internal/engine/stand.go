@@ -94,6 +94,7 @@ func (x *exchange) publish(k *kept, c *slice) {
 func (x *exchange) stand(k *kept, c *slice, a *standing.Answer) bool {
 	d, t := &x.stands, x.e.Standing
 	if d.Action != rules.Serve || t == nil || d.TTL() <= 0 || x.e.bespoke() || !k.Part.IsZero() ||
+		x.policy.Assembles && len(k.Header["Surrogate-Control"]) > 0 ||
 		!bodyAllowed(c.status) && !c.notModified || !x.ordinary() || x.policy.Terms.HideAge || !x.brief(k) {
 		return false
 	}

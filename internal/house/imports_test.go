@@ -19,7 +19,7 @@ var layers = [][]string{
 	{"internal/field", "internal/flight", "internal/interim", "store", "internal/evict", "internal/vfs", "store/internal/flow", "store/disk/internal/index"},
 	{"internal/rules", "store/memory", "store/disk", "store/storetest", "internal/observe", "internal/canon", "internal/simulate", "internal/encode", "internal/esi"},
 	{"internal/message", "internal/standing", "store/tier"},
-	{"internal/engine"},
+	{"internal/engine", "internal/page"},
 	{"internal/origin", "internal/local", "gateway", "internal/front"},
 	{"", "internal/sim"},
 	{"internal/daemon"},
