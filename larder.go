@@ -1,12 +1,3 @@
-// Package larder is an HTTP cache to build into a program: a shared cache by
-// RFC 9111 in front of the program's own handler, or of any origin.
-//
-//	var cache larder.Cache
-//	http.ListenAndServe(":8080", cache.Handler(mux))
-//
-// Responses say by Cache-Control, ETag and their kin how long they may be
-// used, as they would to any cache; Cache-Status in each answer tells what was
-// made of it. Command larder is the same cache as a program of its own.
 package larder
 
 import (
@@ -30,6 +21,7 @@ import (
 	"github.com/larderhq/larder/internal/local"
 	"github.com/larderhq/larder/internal/observe"
 	"github.com/larderhq/larder/internal/page"
+	"github.com/larderhq/larder/store"
 	"github.com/larderhq/larder/store/memory"
 )
 
@@ -43,6 +35,13 @@ type Cache struct {
 	// is worth least for its size. Responses larger than a quarter of it are
 	// passed on and not kept. Zero or less means 64 MiB.
 	Memory int64
+
+	// Store keeps the responses in place of memory; nil: memory does. The Cache does not
+	// close it. Where it outlives the process, or is shared with another, the handlers
+	// and transports of both have the same responses, the first that is made those of
+	// the first, and so on: they must be for the same thing. What was made for
+	// credentials, or by VaryOn and VaryCookies, is not found by another process.
+	Store store.Store
 
 	// Policy holds for requests for which PolicyFor names no other.
 	Policy Policy
@@ -70,10 +69,9 @@ type Cache struct {
 	Log *slog.Logger
 
 	mu     sync.Mutex
-	store  *memory.Store
-	secret []byte
+	memory *memory.Store // unless there is a Store
+	secret []byte        // nil before the first face
 	faces  []*face
-	closed bool
 	groups groups
 }
 
@@ -207,9 +205,11 @@ func (c *Cache) add(o engine.Config, sharing Sharing, seen func(*http.Request) *
 	if err != nil {
 		panic(err)
 	}
-	if c.store == nil {
-		c.store = memory.New(memory.Options{Budget: c.Memory, Now: func() int64 { return time.Now().Unix() }})
+	if c.secret == nil {
 		c.secret = engine.NewSecret()
+		if c.Store == nil {
+			c.memory = memory.New(memory.Options{Budget: c.Memory, Now: func() int64 { return time.Now().Unix() }})
+		}
 		for name, p := range policies {
 			if p.Terms.Overrule != 0 {
 				slog.Warn("larder overrules what the origin says", "policy", name, "directives", p.Terms.Overrule.String())
@@ -229,7 +229,10 @@ func (c *Cache) add(o engine.Config, sharing Sharing, seen func(*http.Request) *
 	if c.Compress && sharing == Shared {
 		o.Forward, o.Negotiate = encode.RoundTripper(o.Forward, encode.Options{}), encode.Negotiate(nil)
 	}
-	o.Store, o.Site, o.Policy = c.store, strconv.Itoa(len(c.faces)), *policies[""]
+	if o.Store = c.Store; o.Store == nil {
+		o.Store = c.memory
+	}
+	o.Site, o.Policy = strconv.Itoa(len(c.faces)), *policies[""]
 	if c.PolicyFor != nil {
 		o.PolicyFor = pick(c.PolicyFor, policies, seen)
 	}
@@ -346,8 +349,8 @@ func (c *Cache) each(uri string, do func(f *face, u *url.URL) bool) error {
 	return nil
 }
 
-// Close ends what goes on in the background, and forgets everything. The
-// handlers and transports must not be in use any more. It always returns nil, and
+// Close ends what goes on in the background, and forgets everything but what is in a
+// Store. The handlers and transports must not be in use any more. It always returns nil, and
 // may be called again.
 func (c *Cache) Close() error {
 	c.mu.Lock()
@@ -356,9 +359,11 @@ func (c *Cache) Close() error {
 		f.Close()
 	}
 	c.faces = nil
-	if c.store == nil || c.closed {
+	if c.memory == nil {
 		return nil
 	}
-	c.closed = true
-	return c.store.Close()
+	if err := c.memory.Close(); !errors.Is(err, store.ErrClosed) {
+		return err
+	}
+	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/larderhq/larder"
+	"github.com/larderhq/larder/store/memory"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -237,6 +238,22 @@ func TestLight(t *testing.T) {
 		t.Errorf("larder adds the modules %v", modules)
 	}
 	t.Logf("larder and store/memory are %d modules: %v", len(modules), slices.Sorted(maps.Keys(modules)))
+}
+
+// A Store of one's own is used, outlives the Cache, and serves the next one.
+func TestStore(t *testing.T) {
+	kept := memory.New(memory.Options{Budget: 16 << 20})
+	defer kept.Close()
+	for i := range 2 {
+		cache := larder.Cache{Store: kept}
+		h := cache.Handler(answer("Cache-Control: max-age=60"))
+		if hit := strings.Contains(get(h, "http://h/").Header().Get("Cache-Status"), "; hit"); hit != (i > 0) {
+			t.Errorf("%d: hit %t", i, hit)
+		}
+		if err := cache.Close(); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // timeZero has http.ServeContent send no Last-Modified.
