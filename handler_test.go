@@ -195,6 +195,38 @@ func TestHandlerContextEndsWithItsClient(t *testing.T) {
 	}
 }
 
+// Trailers of what is not kept arrive, announced or not; those of what is kept do not,
+// nor does what may be none.
+func TestHandlerTrailers(t *testing.T) {
+	s := serve(t, &larder.Cache{}, func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Cache-Control", r.URL.Query().Get("cc"))
+		h["Trailer"] = []string{"X-Sum, X-None", "Content-Type"}
+		io.WriteString(w, "page")
+		h.Set("X-Sum", "1")
+		h.Set("Content-Type", "x/y")
+		h.Set(http.TrailerPrefix+"X-Late", "2")
+		h.Set(http.TrailerPrefix+"Set-Cookie", "3")
+	})
+	for cc, want := range map[string]string{"no-store": "map[X-Late:[2] X-Sum:[1]]", "max-age=60": "map[]"} {
+		for _, method := range []string{"GET", "POST"} {
+			if cc == "max-age=60" && method == "POST" {
+				continue // is not kept either
+			}
+			res, content := ask(t, plainClient(t), method, s.URL+"?cc="+cc)
+			got := http.Header{}
+			for name, lines := range res.Trailer {
+				if lines != nil {
+					got[name] = lines
+				}
+			}
+			if fmt.Sprint(map[string][]string(got)) != want || content != "page" {
+				t.Errorf("%s %s: %q with trailers %v, want %s", method, cc, content, got, want)
+			}
+		}
+	}
+}
+
 // WebSocket and its like reach the handler with a connection to take over.
 func TestHandlerHijack(t *testing.T) {
 	s := serve(t, &larder.Cache{}, func(w http.ResponseWriter, r *http.Request) {

@@ -123,7 +123,8 @@ func (c *Cache) compile(sharing Sharing) (map[string]*engine.Policy, error) {
 // outlive the client that caused it. An answer that next does not finish, by a panic
 // or by too few octets, is not kept, and its client sees a broken transfer.
 //
-// A panic of next is logged by slog.Default with its stack, unless it is
+// Trailers of next are passed on with answers that are not kept, and dropped with those
+// that are. A panic of next is logged by slog.Default with its stack, unless it is
 // http.ErrAbortHandler. So is, once, each policy that overrules an origin.
 //
 // A request that asks for WebSocket goes to next directly, so that it can
@@ -131,7 +132,7 @@ func (c *Cache) compile(sharing Sharing) (map[string]*engine.Policy, error) {
 // at once, and so does a mistake in a policy: see Check.
 func (c *Cache) Handler(next http.Handler) http.Handler {
 	page := &framed{RoundTripper: local.RoundTripper(next)}
-	cached := c.add(engine.Config{Forward: page}, Shared, nil)
+	cached := c.add(engine.Config{Forward: page, Trailers: true}, Shared, nil)
 	page.face = cached
 	answer := c.assembled(cached)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

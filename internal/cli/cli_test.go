@@ -68,7 +68,7 @@ func TestMistakes(t *testing.T) {
 		{"serve . --listen ADDR --log xml", "larder: --log xml: give one of auto, text, json, off"},
 		{"serve . --listen ADDR --set soft-ttl", "larder: --set soft-ttl: no value: write --set soft-ttl=VALUE with one of 0s | TIME"},
 		{"serve . --listen ADDR --set softttl=1s", `larder: --set softttl=1s: there is no switch "softttl": did you mean soft-ttl?`},
-		{"serve . --listen ADDR --set vary=x", `larder: --set vary=x: there is no switch "vary": did you mean vary-headers or vary-ignore?`},
+		{"serve . --listen ADDR --set vary=x", `larder: --set vary=x: there is no switch "vary": did you mean vary-headers or vary-cookies or vary-ignore?`},
 		{"serve . --listen ADDR --set xyzzy=1", `larder: --set xyzzy=1: there is no switch "xyzzy": larder switches lists them`},
 		{"serve . --listen ADDR --limit xyzzy=1", `larder: --limit xyzzy=1: there is no limit "xyzzy": larder limits lists them`},
 		{"serve . --listen ADDR --limit head=1", `larder: --limit head=1: "1" is not for head: give a size from 8KiB to 1MiB`},

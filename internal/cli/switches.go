@@ -54,6 +54,24 @@ var policy = options[engine.Config]{flag: "set", kind: "switch", command: "switc
 		names(func(c *engine.Config) *[]string { return &c.Terms.VaryHeaders }),
 	},
 	{
+		"vary-cookies", "none | NAME,NAME...",
+		"Cookies whose values choose an answer: all others make no difference. Hits leave by the slower way then.",
+		func(c *engine.Config, value string) error {
+			c.KeyPart = nil
+			if value == "none" {
+				return nil
+			}
+			cookies := strings.Split(value, ",")
+			for i, name := range cookies {
+				if cookies[i] = strings.TrimSpace(name); !field.IsToken(cookies[i]) {
+					return errors.New("names of cookies with commas between them, or none")
+				}
+			}
+			c.KeyPart = engine.Cookies(cookies)
+			return nil
+		},
+	},
+	{
 		"statuses", "rfc | CODE,CODE...",
 		"Statuses that are kept: fewer than RFC 9111 allows, where errors come with a lifetime by mistake.",
 		statuses,

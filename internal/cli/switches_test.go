@@ -67,7 +67,7 @@ func TestSwitchesReachTheirFields(t *testing.T) {
 		"upgrade=none":                        func(c *engine.Config) { c.Upgrades = []string{} },
 		"upgrade=WebSocket,foo/2":             func(c *engine.Config) { c.Upgrades = []string{"websocket", "foo/2"} },
 	}
-	tested := map[string]bool{"trusted-proxies": true, "date-mode": true, "compress": true} // functions, and one that needs another
+	tested := map[string]bool{"trusted-proxies": true, "date-mode": true, "compress": true, "vary-cookies": true} // functions, and one that needs another
 	for setting, change := range reach {
 		want := engine.Config{Upgrades: []string{"websocket"}}
 		change(&want)
@@ -117,7 +117,7 @@ func TestSwitchDefaults(t *testing.T) {
 			t.Errorf("%s: the reason is no line: %q", s.name, s.why)
 		}
 	}
-	if n := len(policy.all); n != 44 {
+	if n := len(policy.all); n != 45 {
 		t.Errorf("there are %d switches; if that is as it should be, so is this number", n)
 	}
 }
@@ -143,6 +143,22 @@ func meaning(c engine.Config) engine.Config {
 		t.TargetedFields = []string{"Cdn-Cache-Control"}
 	}
 	return c
+}
+
+func TestVaryCookies(t *testing.T) {
+	var c engine.Config
+	if err := applySwitches(&c, []string{"vary-cookies=a, b"}); err != nil {
+		t.Fatal(err)
+	}
+	part := func(cookies string) string {
+		return c.KeyPart(&http.Request{Header: http.Header{"Cookie": {cookies}}})
+	}
+	if part("a=1; c=1") != part("c=2; a=1") || part("a=1") == part("b=1") || part("a=1") == part("a=2") || part("c=1") != "" {
+		t.Error("other cookies make a difference, or these do not")
+	}
+	if err := applySwitches(&c, []string{"vary-cookies=a b"}); err == nil {
+		t.Error("a name with a blank is taken")
+	}
 }
 
 func TestCompressNegotiates(t *testing.T) {

@@ -199,9 +199,11 @@ func (x *exchange) deliverOrigin(l *landing) {
 	}
 	x.event.Status, x.event.Overruled = l.res.Status, l.res.Overruled.String()
 	x.status()
+	x.announce(l)
 	x.respond(l.res.Status)
 	if x.r.Method != http.MethodHead && bodyAllowed(l.res.Status) {
 		x.copyLive(l.origin, l.length)
+		x.trail(l)
 	}
 }
 

@@ -74,6 +74,11 @@ type Config struct {
 	// goroutines and must not change its argument.
 	Negotiate func(http.Header) http.Header
 
+	// Trailers passes trailer fields on with responses that are not kept, whether the
+	// client asks for them or not, as net/http's server does with those of a handler.
+	// Otherwise they are dropped (RFC 9110 §6.5.1).
+	Trailers bool
+
 	// Upgrades are the protocols of Upgrade that are tunnelled, in lower case.
 	Upgrades []string
 

@@ -79,6 +79,8 @@ type landing struct {
 	// first reads body from the beginning.
 	first  io.ReadCloser
 	origin io.ReadCloser
+	// response is what origin is the body of, or nil.
+	response *http.Response
 	// last is what is to be done once the leader has answered.
 	last func()
 }
@@ -379,7 +381,7 @@ func (e *Engine) keep(ctx context.Context, j *job, a *arrival) (*landing, func()
 	if j.f.Shared() && a.StatusCode < 500 && a.StatusCode != http.StatusPartialContent && a.StatusCode != http.StatusRequestedRangeNotSatisfiable {
 		e.remember(j, false) // what a range came to says nothing of the whole
 	}
-	l.origin = a.Body
+	l.origin, l.response = a.Body, a.Response
 	return l, nil
 }
 

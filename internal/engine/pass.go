@@ -84,7 +84,7 @@ func (x *exchange) pass(reason rules.Reason, why string) {
 		x.tunnel(a, protocol)
 		return
 	}
-	l := &landing{status: a.StatusCode, res: a.stored, length: a.ContentLength, origin: a.Body}
+	l := &landing{status: a.StatusCode, res: a.stored, length: a.ContentLength, origin: a.Body, response: a.Response}
 	if rules.Invalidates(x.r.Method, a.StatusCode) {
 		e.forget(context.WithoutCancel(x.r.Context()), &x.target, a.stored.Header, x.policy, posted)
 	}
