@@ -81,7 +81,7 @@ func (s *scan) close() error {
 }
 
 func (s *scan) malformed(what string) error {
-	return fmt.Errorf("esi: %w: %q near octet %d: %s", ErrMarkup, s.doc.name, s.lexer.offset, what)
+	return fmt.Errorf("esi: %w: %q near octet %d: %s", ErrMarkup, s.doc.name, s.lexer.start, what)
 }
 
 // odd deals with malformed markup.

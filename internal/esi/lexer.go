@@ -39,6 +39,7 @@ type lexer struct {
 	r, w   int // what is read and not yet passed on is buf[r:w]
 	eof    bool
 	offset int64 // of buf[r] in the document
+	start  int64 // of the last token, or of the end
 
 	// Set by who reads the tokens: variables and the end of comments are told
 	// from text only while these are above 0.
@@ -72,6 +73,7 @@ func (l *lexer) next() (token, error) {
 			}
 		}
 		if l.eof {
+			l.start = l.offset
 			return token{}, io.EOF
 		}
 		if err := l.fill(); err != nil {
@@ -84,6 +86,7 @@ func (l *lexer) next() (token, error) {
 func (l *lexer) pass(k kind, n int) token {
 	t := token{k, l.buf[l.r : l.r+n]}
 	l.r += n
+	l.start = l.offset
 	l.offset += int64(n)
 	l.at, l.quote = 0, 0
 	return t
