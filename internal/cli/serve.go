@@ -101,7 +101,7 @@ func (s *serve) options(std *streams) (*daemon.Options, error) {
 	if !isLogMode(s.Log) {
 		return nil, usagef("--log %s: give one of %s", s.Log, strings.Join(logModes, ", "))
 	}
-	c := engine.Config{Explain: s.Explain}
+	c := choices{Config: engine.Config{Explain: s.Explain}}
 	if err := applySwitches(&c, s.Set); err != nil {
 		return nil, err
 	}
@@ -119,7 +119,7 @@ func (s *serve) options(std *streams) (*daemon.Options, error) {
 	}
 	o := &daemon.Options{
 		Origin: s.Origin, Host: s.Host, Listen: s.Listen, Memory: int64(s.Memory), Disks: places(s.Disk), Drain: time.Duration(s.Drain),
-		Engine: c, Limits: most, Notes: slog.New(notes{std.err}),
+		Engine: c.Config, Pages: c.pages, Limits: most, Notes: slog.New(notes{std.err}),
 	}
 	mode := s.Log
 	if mode == "auto" {

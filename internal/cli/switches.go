@@ -10,65 +10,68 @@ import (
 	"strings"
 	"time"
 
+	"github.com/larderhq/larder/internal/canon"
 	"github.com/larderhq/larder/internal/encode"
 	"github.com/larderhq/larder/internal/engine"
 	"github.com/larderhq/larder/internal/field"
+	"github.com/larderhq/larder/internal/page"
 	"github.com/larderhq/larder/internal/rules"
 )
 
+// choices are what switches set.
+type choices struct {
+	engine.Config
+	// pages holds where Config.Assembles.
+	pages page.Settings
+}
+
 // policy is every way to depart from, or to choose within, the standards, in the
 // order of section 27 of the requirements.
-var policy = options[engine.Config]{flag: "set", kind: "switch", command: "switches", all: []option[engine.Config]{
+var policy = options[choices]{flag: "set", kind: "switch", command: "switches", all: []option[choices]{
 	{
 		"request-directives", "load-safe | ignore | honor | NAME,NAME...",
 		"What a client's Cache-Control may decide: by default what spares the origin work, never what makes it.",
-		set(func(c *engine.Config) *rules.RequestSet { return &c.Terms.Requests }, map[string]rules.RequestSet{
+		set(func(c *choices) *rules.RequestSet { return &c.Terms.Requests }, map[string]rules.RequestSet{
 			"load-safe": rules.LoadSafe, "ignore": rules.IgnoreRequests, "honor": rules.HonorRequests,
 		}, rules.RequestNames),
 	},
 	{
 		"client-reload", "off | on",
 		"Whether a browser's reload fetches a fresh entry anew: handy while developing, a load weapon in public.",
-		onOff(func(c *engine.Config) *bool { return &c.Terms.ClientReload }),
+		onOff(func(c *choices) *bool { return &c.Terms.ClientReload }),
 	},
 	{
 		"emit-age", "on | off",
 		"Whether answers from memory carry Age: without it, caches further down keep them for too long.",
-		offOn(func(c *engine.Config) *bool { return &c.Terms.HideAge }),
+		offOn(func(c *choices) *bool { return &c.Terms.HideAge }),
 	},
 	{
 		"date-mode", "keep | now",
 		"Whether answers from memory look as if just made: needs emit-age=off, and then nobody knows their age.",
-		choice(func(c *engine.Config) *bool { return &c.Terms.DateNow }, map[string]bool{"keep": false, "now": true}),
+		choice(func(c *choices) *bool { return &c.Terms.DateNow }, map[string]bool{"keep": false, "now": true}),
 	},
 	{
 		"authorized", "rfc | key | never",
 		"Answers to who sends Authorization: kept where RFC 9111 3.5 allows it, for the same credentials, or never.",
-		choice(func(c *engine.Config) *rules.AuthorizedMode { return &c.Terms.Authorized }, map[string]rules.AuthorizedMode{
+		choice(func(c *choices) *rules.AuthorizedMode { return &c.Terms.Authorized }, map[string]rules.AuthorizedMode{
 			"rfc": rules.AuthorizedRFC, "key": rules.AuthorizedKey, "never": rules.AuthorizedNever,
 		}),
 	},
 	{
 		"vary-headers", "none | FIELD,FIELD...",
 		"Fields that choose an answer although it has no Vary: for applications that forget to say so.",
-		names(func(c *engine.Config) *[]string { return &c.Terms.VaryHeaders }),
+		names(func(c *choices) *[]string { return &c.Terms.VaryHeaders }),
 	},
 	{
 		"vary-cookies", "none | NAME,NAME...",
 		"Cookies whose values choose an answer: all others make no difference. Hits leave by the slower way then.",
-		func(c *engine.Config, value string) error {
-			c.KeyPart = nil
-			if value == "none" {
-				return nil
+		func(c *choices, value string) error {
+			var names []string
+			err := cookies(func(*choices) *[]string { return &names })(c, value)
+			if c.KeyPart = nil; names != nil {
+				c.KeyPart = engine.Cookies(names)
 			}
-			cookies := strings.Split(value, ",")
-			for i, name := range cookies {
-				if cookies[i] = strings.TrimSpace(name); !field.IsToken(cookies[i]) {
-					return errors.New("names of cookies with commas between them, or none")
-				}
-			}
-			c.KeyPart = engine.Cookies(cookies)
-			return nil
+			return err
 		},
 	},
 	{
@@ -79,175 +82,202 @@ var policy = options[engine.Config]{flag: "set", kind: "switch", command: "switc
 	{
 		"default-ttl", "none | TIME",
 		"The lifetime of a success for which the origin states none: by default nothing is made up but by heuristics.",
-		orNone(func(c *engine.Config) *time.Duration { return &c.Terms.DefaultTTL }),
+		orNone(func(c *choices) *time.Duration { return &c.Terms.DefaultTTL }),
 	},
 	{
 		"negative-ttl", "none | TIME",
 		"The same for 404, 405, 410, 414, 451 and 500 to 504: a short one shields a failing origin.",
-		orNone(func(c *engine.Config) *time.Duration { return &c.Terms.NegativeTTL }),
+		orNone(func(c *choices) *time.Duration { return &c.Terms.NegativeTTL }),
 	},
 	{
 		"min-ttl", "none | TIME",
 		"The least that any lifetime is: against RFC 9111 4.2.1, for origins that say too little.",
-		orNone(func(c *engine.Config) *time.Duration { return &c.Terms.MinTTL }),
+		orNone(func(c *choices) *time.Duration { return &c.Terms.MinTTL }),
 	},
 	{
 		"max-ttl", "none | TIME",
 		"The most that any lifetime is: for origins that say too much.",
-		orNone(func(c *engine.Config) *time.Duration { return &c.Terms.MaxTTL }),
+		orNone(func(c *choices) *time.Duration { return &c.Terms.MaxTTL }),
 	},
 	{
 		"overrule", "none | NAME,NAME...",
 		"Which of no-store, private, no-cache in answers do not count: against RFC 9111 5.2.2, so Cache-Status tells.",
-		set(func(c *engine.Config) *rules.OverruleSet { return &c.Terms.Overrule }, map[string]rules.OverruleSet{"none": 0}, rules.OverruleNames),
+		set(func(c *choices) *rules.OverruleSet { return &c.Terms.Overrule }, map[string]rules.OverruleSet{"none": 0}, rules.OverruleNames),
 	},
 	{
 		"compress", "off | on",
 		"Whether text is kept as br, zstd or gzip, made once for each: costs CPU, and secrets in it may be guessed.",
-		choice(func(c *engine.Config) *func(http.Header) http.Header { return &c.Negotiate }, map[string]func(http.Header) http.Header{
+		choice(func(c *choices) *func(http.Header) http.Header { return &c.Negotiate }, map[string]func(http.Header) http.Header{
 			"off": nil, "on": encode.Negotiate(nil),
 		}),
 	},
 	{
+		"page-assembly", "off | esi",
+		"Whether pages are assembled where an answer says Surrogate-Control: content=\"ESI/1.0\": any path can say so.",
+		choice(func(c *choices) *bool { return &c.Assembles }, map[string]bool{"off": false, "esi": true}),
+	},
+	{
+		"esi-hosts", "none | HOST,HOST...",
+		"Hosts whose fragments pages may include beside their own; they are asked of this origin, without credentials.",
+		func(c *choices, value string) error {
+			c.pages.Hosts = nil
+			if value == "none" {
+				return nil
+			}
+			for host := range strings.SplitSeq(strings.ToLower(value), ",") {
+				if host = strings.TrimSpace(host); !canon.Host(host) {
+					return errors.New("hosts, such as img.example.org or img.example.org:8080, with commas between them, or none")
+				}
+				c.pages.Hosts = append(c.pages.Hosts, host)
+			}
+			return nil
+		},
+	},
+	{
+		"esi-cookies", "none | NAME,NAME...",
+		"Cookies whose values pages may show: by default none, so that no markup can tell them.",
+		cookies(func(c *choices) *[]string { return &c.pages.Cookies }),
+	},
+	{
 		"range-mode", "full | serve-only | pass",
 		"Ranges: keep and join parts, cut them from whole entries only, or leave them to the origin.",
-		choice(func(c *engine.Config) *rules.RangeMode { return &c.Terms.Ranges }, map[string]rules.RangeMode{
+		choice(func(c *choices) *rules.RangeMode { return &c.Terms.Ranges }, map[string]rules.RangeMode{
 			"full": rules.RangesFull, "serve-only": rules.RangesServe, "pass": rules.RangesPass,
 		}),
 	},
 	{
 		"conditional-mode", "evaluate | pass",
 		"Whether a client's If-None-Match is answered here, which saves most traffic, or by the origin.",
-		choice(func(c *engine.Config) *bool { return &c.Terms.PassConditionals }, map[string]bool{"evaluate": false, "pass": true}),
+		choice(func(c *choices) *bool { return &c.Terms.PassConditionals }, map[string]bool{"evaluate": false, "pass": true}),
 	},
 	{
 		"conditional-miss", "forward | fill",
 		"A conditional request that finds nothing: forward it as it is, or fetch the whole answer to keep it.",
-		choice(func(c *engine.Config) *bool { return &c.Terms.FillConditionals }, map[string]bool{"forward": false, "fill": true}),
+		choice(func(c *choices) *bool { return &c.Terms.FillConditionals }, map[string]bool{"forward": false, "fill": true}),
 	},
 	{
 		"set-cookie", "store-if-explicit | refuse | strip | store",
 		"Answers that set a cookie: kept if the origin says for how long, so that no session leaks by a guess.",
-		choice(func(c *engine.Config) *rules.SetCookieMode { return &c.Terms.SetCookie }, map[string]rules.SetCookieMode{
+		choice(func(c *choices) *rules.SetCookieMode { return &c.Terms.SetCookie }, map[string]rules.SetCookieMode{
 			"store-if-explicit": rules.CookieIfExplicit, "refuse": rules.CookieRefuse, "strip": rules.CookieStrip, "store": rules.CookieStore,
 		}),
 	},
 	{
 		"heuristics", "on | off",
 		"Whether a lifetime is guessed from Last-Modified where the origin names none (RFC 9111 4.2.2).",
-		offOn(func(c *engine.Config) *bool { return &c.Terms.NoHeuristics }),
+		offOn(func(c *choices) *bool { return &c.Terms.NoHeuristics }),
 	},
 	{
 		"heuristic-max", "24h | TIME",
 		"The longest lifetime that is guessed: a guess should not outlive a day.",
-		positive(func(c *engine.Config) *time.Duration { return &c.Terms.HeuristicMax }, "heuristics=off"),
+		positive(func(c *choices) *time.Duration { return &c.Terms.HeuristicMax }, "heuristics=off"),
 	},
 	{
 		"use-s-maxage", "on | off",
 		"Whether s-maxage is meant for us, or only for caches further down.",
-		offOn(func(c *engine.Config) *bool { return &c.Terms.IgnoreSMaxAge }),
+		offOn(func(c *choices) *bool { return &c.Terms.IgnoreSMaxAge }),
 	},
 	{
 		"targeted-fields", "CDN-Cache-Control | none | FIELD,FIELD...",
 		"Fields that go before Cache-Control (RFC 9213), first one first: a channel that other caches ignore.",
-		names(func(c *engine.Config) *[]string { return &c.Terms.TargetedFields }),
+		names(func(c *choices) *[]string { return &c.Terms.TargetedFields }),
 	},
 	{
 		"strip-targeted", "none | FIELD,FIELD...",
 		"Targeted fields that clients do not get to see: by default those further down may use them too.",
-		names(func(c *engine.Config) *[]string { return &c.Terms.StripTargeted }),
+		names(func(c *choices) *[]string { return &c.Terms.StripTargeted }),
 	},
 	{
 		"stale-on-error", "on | off",
 		"Whether something stale is better than an error while the origin is down.",
-		offOn(func(c *engine.Config) *bool { return &c.Terms.NeverStaleOnError }),
+		offOn(func(c *choices) *bool { return &c.Terms.NeverStaleOnError }),
 	},
 	{
 		"stale-on-error-max", "24h | TIME",
 		"How long after its lifetime an entry may still stand in for a failing origin.",
-		positive(func(c *engine.Config) *time.Duration { return &c.Terms.StaleOnErrorMax }, "stale-on-error=off"),
+		positive(func(c *choices) *time.Duration { return &c.Terms.StaleOnErrorMax }, "stale-on-error=off"),
 	},
 	{
 		"soft-ttl", "0s | TIME",
 		"How long after its lifetime an entry is served at once while one request refreshes it.",
-		duration(func(c *engine.Config) *time.Duration { return &c.Terms.SoftTTL }),
+		duration(func(c *choices) *time.Duration { return &c.Terms.SoftTTL }),
 	},
 	{
 		"collapse", "on | off",
 		"Whether requests for the same thing wait for one fetch: off, each miss loads the origin.",
-		offOn(func(c *engine.Config) *bool { return &c.Terms.NoCollapse }),
+		offOn(func(c *choices) *bool { return &c.Terms.NoCollapse }),
 	},
 	{
 		"collapse-timeout", "5s | TIME",
 		"How long a request waits for another's fetch before it goes to the origin itself.",
-		positive(func(c *engine.Config) *time.Duration { return &c.Terms.CollapseTimeout }, "collapse=off"),
+		positive(func(c *choices) *time.Duration { return &c.Terms.CollapseTimeout }, "collapse=off"),
 	},
 	{
 		"uncacheable-memory", "60s | TIME",
 		"How long requests do not wait for each other after an answer proved unfit for sharing.",
-		positive(func(c *engine.Config) *time.Duration { return &c.Terms.UncacheableMemory }, "1ms"),
+		positive(func(c *choices) *time.Duration { return &c.Terms.UncacheableMemory }, "1ms"),
 	},
 	{
 		"surrogate-control", "off | on",
 		"Whether Surrogate-Control displaces Cache-Control: any path of the origin can set it, so only on demand.",
-		onOff(func(c *engine.Config) *bool { return &c.Terms.Surrogate }),
+		onOff(func(c *choices) *bool { return &c.Terms.Surrogate }),
 	},
 	{
 		"invalidate-related", "on | off",
 		"Whether a successful POST, PUT or DELETE also forgets what its Location and Content-Location name.",
-		offOn(func(c *engine.Config) *bool { return &c.Terms.KeepRelated }),
+		offOn(func(c *choices) *bool { return &c.Terms.KeepRelated }),
 	},
 	{
 		"apparent-age", "on | off",
 		"Whether Date tells how old an answer was when it came: off where the origin's clock is not to be trusted.",
-		offOn(func(c *engine.Config) *bool { return &c.Terms.TrustDate }),
+		offOn(func(c *choices) *bool { return &c.Terms.TrustDate }),
 	},
 	{
 		"language-select", "off | on",
 		"Reuse by Content-Language although Accept-Language differs: against RFC 9111 4.1, yet often what is meant.",
-		onOff(func(c *engine.Config) *bool { return &c.Terms.LanguageSelect }),
+		onOff(func(c *choices) *bool { return &c.Terms.LanguageSelect }),
 	},
 	{
 		"vary-ignore", "none | FIELD,FIELD...",
 		"Fields that Vary may name in vain: for applications that send Vary: User-Agent without need.",
-		names(func(c *engine.Config) *[]string { return &c.Terms.VaryIgnore }),
+		names(func(c *choices) *[]string { return &c.Terms.VaryIgnore }),
 	},
 	{
 		"partial-length-tolerance", "off | on",
 		"Keep a 206 that contradicts itself, by its start and what came: for broken origins only.",
-		onOff(func(c *engine.Config) *bool { return &c.Terms.PartTolerance }),
+		onOff(func(c *choices) *bool { return &c.Terms.PartTolerance }),
 	},
 	{
 		"head-freshening", "rfc | validators | off",
 		"Whether a 200 to HEAD refreshes a stored GET: if all agrees, if a validator does, or never.",
-		choice(func(c *engine.Config) *rules.HeadMode { return &c.Terms.HeadFreshening }, map[string]rules.HeadMode{
+		choice(func(c *choices) *rules.HeadMode { return &c.Terms.HeadFreshening }, map[string]rules.HeadMode{
 			"rfc": rules.HeadRFC, "validators": rules.HeadValidators, "off": rules.HeadNever,
 		}),
 	},
 	{
 		"revalidate-timeout", "none | TIME",
 		"How long a validation may keep a client waiting before it gets something stale.",
-		orNone(func(c *engine.Config) *time.Duration { return &c.Terms.RevalidateTimeout }),
+		orNone(func(c *choices) *time.Duration { return &c.Terms.RevalidateTimeout }),
 	},
 	{
 		"revalidate-backoff", "5s | TIME",
 		"How long a background validation that failed is not tried again.",
-		positive(func(c *engine.Config) *time.Duration { return &c.Terms.RevalidateBackoff }, "1ms"),
+		positive(func(c *choices) *time.Duration { return &c.Terms.RevalidateBackoff }, "1ms"),
 	},
 	{
 		"max-ranges", "16 | NUMBER",
 		"How many ranges a request may name before it gets everything: many small ones are an attack.",
-		number(func(c *engine.Config) *int { return &c.Terms.MaxRanges }, 1, 1000),
+		number(func(c *choices) *int { return &c.Terms.MaxRanges }, 1, 1000),
 	},
 	{
 		"loop-limit", "0 | NUMBER",
 		"How often a request may have passed here before; once more is answered with 502.",
-		number(func(c *engine.Config) *int { return &c.LoopLimit }, 0, 100),
+		number(func(c *choices) *int { return &c.LoopLimit }, 0, 100),
 	},
 	{
 		"cdn-loop-id", "none | NAME",
 		"Our name in CDN-Loop (RFC 8586), by which a group of caches knows its own requests again.",
-		func(c *engine.Config, value string) error {
+		func(c *choices, value string) error {
 			switch {
 			case value == "none":
 				value = ""
@@ -261,12 +291,12 @@ var policy = options[engine.Config]{flag: "set", kind: "switch", command: "switc
 	{
 		"via-response", "off | on",
 		"Whether answers carry Via as requests do: it helps tracing, and tells clients about the inside.",
-		onOff(func(c *engine.Config) *bool { return &c.ViaResponse }),
+		onOff(func(c *choices) *bool { return &c.ViaResponse }),
 	},
 	{
 		"forwarded-fields", "none | forwarded | x-forwarded",
 		"How the origin learns of the client: not at all, by RFC 7239, or by X-Forwarded-For, -Host and -Proto.",
-		choice(func(c *engine.Config) *engine.ForwardedMode { return &c.Forwarded }, map[string]engine.ForwardedMode{
+		choice(func(c *choices) *engine.ForwardedMode { return &c.Forwarded }, map[string]engine.ForwardedMode{
 			"none": engine.ForwardNothing, "forwarded": engine.ForwardStandard, "x-forwarded": engine.ForwardX,
 		}),
 	},
@@ -278,7 +308,7 @@ var policy = options[engine.Config]{flag: "set", kind: "switch", command: "switc
 	{
 		"upgrade", "websocket | none | PROTOCOL,PROTOCOL...",
 		"Protocols that a connection may change to; it then runs past the cache.",
-		func(c *engine.Config, value string) error {
+		func(c *choices, value string) error {
 			c.Upgrades = []string{}
 			if value == "none" {
 				return nil
@@ -295,8 +325,8 @@ var policy = options[engine.Config]{flag: "set", kind: "switch", command: "switc
 }}
 
 // names sets a list of field names; none is an empty list.
-func names(at func(*engine.Config) *[]string) setter[engine.Config] {
-	return func(c *engine.Config, value string) error {
+func names(at func(*choices) *[]string) setter[choices] {
+	return func(c *choices, value string) error {
 		list := []string{}
 		if value != "none" {
 			for name := range strings.SplitSeq(value, ",") {
@@ -311,8 +341,25 @@ func names(at func(*engine.Config) *[]string) setter[engine.Config] {
 	}
 }
 
+// cookies sets a list of names of cookies; none is nil.
+func cookies(at func(*choices) *[]string) setter[choices] {
+	return func(c *choices, value string) error {
+		var list []string
+		if value != "none" {
+			for name := range strings.SplitSeq(value, ",") {
+				if name = strings.TrimSpace(name); !field.IsToken(name) {
+					return errors.New("names of cookies with commas between them, or none")
+				}
+				list = append(list, name)
+			}
+		}
+		*at(c) = list
+		return nil
+	}
+}
+
 // statuses reads a list of final status codes.
-func statuses(c *engine.Config, value string) error {
+func statuses(c *choices, value string) error {
 	c.Terms.Statuses = nil
 	if value == "rfc" {
 		return nil
@@ -333,7 +380,7 @@ func isProtocol(s string) bool {
 }
 
 // trusted reads networks. A single address is a network of one.
-func trusted(c *engine.Config, value string) error {
+func trusted(c *choices, value string) error {
 	if value == "none" {
 		c.Trusts = nil
 		return nil
@@ -362,10 +409,13 @@ func trusted(c *engine.Config, value string) error {
 
 // applySwitches makes the choices of settings, each SWITCH=VALUE, on top of the
 // defaults.
-func applySwitches(c *engine.Config, settings []string) error {
+func applySwitches(c *choices, settings []string) error {
 	c.Upgrades = []string{"websocket"}
 	if err := policy.apply(c, settings); err != nil {
 		return err
+	}
+	if !c.Assembles && (c.pages.Hosts != nil || c.pages.Cookies != nil) {
+		return usagef("--set esi-hosts and esi-cookies do nothing without --set page-assembly=esi: add it, or leave them out")
 	}
 	if c.Terms.DateNow && !c.Terms.HideAge {
 		return usagef("--set date-mode=now: Age would tell the truth beside it: add --set emit-age=off, or leave it out")

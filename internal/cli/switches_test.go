@@ -9,69 +9,71 @@ import (
 	"time"
 
 	"github.com/larderhq/larder/internal/engine"
+	"github.com/larderhq/larder/internal/page"
 	"github.com/larderhq/larder/internal/rules"
 )
 
 // Every switch reaches its field, and no other.
 func TestSwitchesReachTheirFields(t *testing.T) {
-	reach := map[string]func(*engine.Config){
-		"request-directives=ignore":           func(c *engine.Config) { c.Terms.Requests = rules.IgnoreRequests },
-		"request-directives=honor":            func(c *engine.Config) { c.Terms.Requests = rules.HonorRequests },
-		"client-reload=on":                    func(c *engine.Config) { c.Terms.ClientReload = true },
-		"request-directives=max-age,no-store": func(c *engine.Config) { c.Terms.Requests = rules.RequestMaxAge | rules.RequestNoStore },
-		"vary-headers=x-tenant,Accept":        func(c *engine.Config) { c.Terms.VaryHeaders = []string{"X-Tenant", "Accept"} },
-		"statuses=200, 404":                   func(c *engine.Config) { c.Terms.Statuses = []int{200, 404} },
-		"default-ttl=1m":                      func(c *engine.Config) { c.Terms.DefaultTTL = time.Minute },
-		"negative-ttl=1s":                     func(c *engine.Config) { c.Terms.NegativeTTL = time.Second },
-		"min-ttl=5s":                          func(c *engine.Config) { c.Terms.MinTTL = 5 * time.Second },
-		"max-ttl=5m":                          func(c *engine.Config) { c.Terms.MaxTTL = 5 * time.Minute },
-		"overrule=no-cache,no-store":          func(c *engine.Config) { c.Terms.Overrule = rules.OverruleNoCache | rules.OverruleNoStore },
-		"emit-age=off":                        func(c *engine.Config) { c.Terms.HideAge = true },
-		"authorized=never":                    func(c *engine.Config) { c.Terms.Authorized = rules.AuthorizedNever },
-		"authorized=key":                      func(c *engine.Config) { c.Terms.Authorized = rules.AuthorizedKey },
-		"range-mode=serve-only":               func(c *engine.Config) { c.Terms.Ranges = rules.RangesServe },
-		"range-mode=pass":                     func(c *engine.Config) { c.Terms.Ranges = rules.RangesPass },
-		"conditional-mode=pass":               func(c *engine.Config) { c.Terms.PassConditionals = true },
-		"conditional-miss=fill":               func(c *engine.Config) { c.Terms.FillConditionals = true },
-		"set-cookie=refuse":                   func(c *engine.Config) { c.Terms.SetCookie = rules.CookieRefuse },
-		"set-cookie=strip":                    func(c *engine.Config) { c.Terms.SetCookie = rules.CookieStrip },
-		"set-cookie=store":                    func(c *engine.Config) { c.Terms.SetCookie = rules.CookieStore },
-		"heuristics=off":                      func(c *engine.Config) { c.Terms.NoHeuristics = true },
-		"heuristic-max=1h":                    func(c *engine.Config) { c.Terms.HeuristicMax = time.Hour },
-		"use-s-maxage=off":                    func(c *engine.Config) { c.Terms.IgnoreSMaxAge = true },
-		"targeted-fields=a-b,CDN-X":           func(c *engine.Config) { c.Terms.TargetedFields = []string{"A-B", "Cdn-X"} },
-		"targeted-fields=none":                func(c *engine.Config) { c.Terms.TargetedFields = []string{} },
-		"strip-targeted=cdn-x":                func(c *engine.Config) { c.Terms.StripTargeted = []string{"Cdn-X"} },
-		"stale-on-error=off":                  func(c *engine.Config) { c.Terms.NeverStaleOnError = true },
-		"stale-on-error-max=2h":               func(c *engine.Config) { c.Terms.StaleOnErrorMax = 2 * time.Hour },
-		"soft-ttl=10s":                        func(c *engine.Config) { c.Terms.SoftTTL = 10 * time.Second },
-		"collapse=off":                        func(c *engine.Config) { c.Terms.NoCollapse = true },
-		"collapse-timeout=1s":                 func(c *engine.Config) { c.Terms.CollapseTimeout = time.Second },
-		"uncacheable-memory=5m":               func(c *engine.Config) { c.Terms.UncacheableMemory = 5 * time.Minute },
-		"surrogate-control=on":                func(c *engine.Config) { c.Terms.Surrogate = true },
-		"invalidate-related=off":              func(c *engine.Config) { c.Terms.KeepRelated = true },
-		"apparent-age=off":                    func(c *engine.Config) { c.Terms.TrustDate = true },
-		"language-select=on":                  func(c *engine.Config) { c.Terms.LanguageSelect = true },
-		"vary-ignore=user-agent, cookie":      func(c *engine.Config) { c.Terms.VaryIgnore = []string{"User-Agent", "Cookie"} },
-		"partial-length-tolerance=on":         func(c *engine.Config) { c.Terms.PartTolerance = true },
-		"head-freshening=validators":          func(c *engine.Config) { c.Terms.HeadFreshening = rules.HeadValidators },
-		"head-freshening=off":                 func(c *engine.Config) { c.Terms.HeadFreshening = rules.HeadNever },
-		"revalidate-timeout=1500ms":           func(c *engine.Config) { c.Terms.RevalidateTimeout = 1500 * time.Millisecond },
-		"revalidate-backoff=1m":               func(c *engine.Config) { c.Terms.RevalidateBackoff = time.Minute },
-		"max-ranges=4":                        func(c *engine.Config) { c.Terms.MaxRanges = 4 },
-		"loop-limit=2":                        func(c *engine.Config) { c.LoopLimit = 2 },
-		"cdn-loop-id=cache.example":           func(c *engine.Config) { c.LoopID = "cache.example" },
-		"via-response=on":                     func(c *engine.Config) { c.ViaResponse = true },
-		"forwarded-fields=forwarded":          func(c *engine.Config) { c.Forwarded = engine.ForwardStandard },
-		"forwarded-fields=x-forwarded":        func(c *engine.Config) { c.Forwarded = engine.ForwardX },
-		"upgrade=none":                        func(c *engine.Config) { c.Upgrades = []string{} },
-		"upgrade=WebSocket,foo/2":             func(c *engine.Config) { c.Upgrades = []string{"websocket", "foo/2"} },
+	reach := map[string]func(*choices){
+		"request-directives=ignore":           func(c *choices) { c.Terms.Requests = rules.IgnoreRequests },
+		"request-directives=honor":            func(c *choices) { c.Terms.Requests = rules.HonorRequests },
+		"client-reload=on":                    func(c *choices) { c.Terms.ClientReload = true },
+		"request-directives=max-age,no-store": func(c *choices) { c.Terms.Requests = rules.RequestMaxAge | rules.RequestNoStore },
+		"vary-headers=x-tenant,Accept":        func(c *choices) { c.Terms.VaryHeaders = []string{"X-Tenant", "Accept"} },
+		"statuses=200, 404":                   func(c *choices) { c.Terms.Statuses = []int{200, 404} },
+		"default-ttl=1m":                      func(c *choices) { c.Terms.DefaultTTL = time.Minute },
+		"negative-ttl=1s":                     func(c *choices) { c.Terms.NegativeTTL = time.Second },
+		"min-ttl=5s":                          func(c *choices) { c.Terms.MinTTL = 5 * time.Second },
+		"max-ttl=5m":                          func(c *choices) { c.Terms.MaxTTL = 5 * time.Minute },
+		"overrule=no-cache,no-store":          func(c *choices) { c.Terms.Overrule = rules.OverruleNoCache | rules.OverruleNoStore },
+		"page-assembly=esi":                   func(c *choices) { c.Assembles = true },
+		"emit-age=off":                        func(c *choices) { c.Terms.HideAge = true },
+		"authorized=never":                    func(c *choices) { c.Terms.Authorized = rules.AuthorizedNever },
+		"authorized=key":                      func(c *choices) { c.Terms.Authorized = rules.AuthorizedKey },
+		"range-mode=serve-only":               func(c *choices) { c.Terms.Ranges = rules.RangesServe },
+		"range-mode=pass":                     func(c *choices) { c.Terms.Ranges = rules.RangesPass },
+		"conditional-mode=pass":               func(c *choices) { c.Terms.PassConditionals = true },
+		"conditional-miss=fill":               func(c *choices) { c.Terms.FillConditionals = true },
+		"set-cookie=refuse":                   func(c *choices) { c.Terms.SetCookie = rules.CookieRefuse },
+		"set-cookie=strip":                    func(c *choices) { c.Terms.SetCookie = rules.CookieStrip },
+		"set-cookie=store":                    func(c *choices) { c.Terms.SetCookie = rules.CookieStore },
+		"heuristics=off":                      func(c *choices) { c.Terms.NoHeuristics = true },
+		"heuristic-max=1h":                    func(c *choices) { c.Terms.HeuristicMax = time.Hour },
+		"use-s-maxage=off":                    func(c *choices) { c.Terms.IgnoreSMaxAge = true },
+		"targeted-fields=a-b,CDN-X":           func(c *choices) { c.Terms.TargetedFields = []string{"A-B", "Cdn-X"} },
+		"targeted-fields=none":                func(c *choices) { c.Terms.TargetedFields = []string{} },
+		"strip-targeted=cdn-x":                func(c *choices) { c.Terms.StripTargeted = []string{"Cdn-X"} },
+		"stale-on-error=off":                  func(c *choices) { c.Terms.NeverStaleOnError = true },
+		"stale-on-error-max=2h":               func(c *choices) { c.Terms.StaleOnErrorMax = 2 * time.Hour },
+		"soft-ttl=10s":                        func(c *choices) { c.Terms.SoftTTL = 10 * time.Second },
+		"collapse=off":                        func(c *choices) { c.Terms.NoCollapse = true },
+		"collapse-timeout=1s":                 func(c *choices) { c.Terms.CollapseTimeout = time.Second },
+		"uncacheable-memory=5m":               func(c *choices) { c.Terms.UncacheableMemory = 5 * time.Minute },
+		"surrogate-control=on":                func(c *choices) { c.Terms.Surrogate = true },
+		"invalidate-related=off":              func(c *choices) { c.Terms.KeepRelated = true },
+		"apparent-age=off":                    func(c *choices) { c.Terms.TrustDate = true },
+		"language-select=on":                  func(c *choices) { c.Terms.LanguageSelect = true },
+		"vary-ignore=user-agent, cookie":      func(c *choices) { c.Terms.VaryIgnore = []string{"User-Agent", "Cookie"} },
+		"partial-length-tolerance=on":         func(c *choices) { c.Terms.PartTolerance = true },
+		"head-freshening=validators":          func(c *choices) { c.Terms.HeadFreshening = rules.HeadValidators },
+		"head-freshening=off":                 func(c *choices) { c.Terms.HeadFreshening = rules.HeadNever },
+		"revalidate-timeout=1500ms":           func(c *choices) { c.Terms.RevalidateTimeout = 1500 * time.Millisecond },
+		"revalidate-backoff=1m":               func(c *choices) { c.Terms.RevalidateBackoff = time.Minute },
+		"max-ranges=4":                        func(c *choices) { c.Terms.MaxRanges = 4 },
+		"loop-limit=2":                        func(c *choices) { c.LoopLimit = 2 },
+		"cdn-loop-id=cache.example":           func(c *choices) { c.LoopID = "cache.example" },
+		"via-response=on":                     func(c *choices) { c.ViaResponse = true },
+		"forwarded-fields=forwarded":          func(c *choices) { c.Forwarded = engine.ForwardStandard },
+		"forwarded-fields=x-forwarded":        func(c *choices) { c.Forwarded = engine.ForwardX },
+		"upgrade=none":                        func(c *choices) { c.Upgrades = []string{} },
+		"upgrade=WebSocket,foo/2":             func(c *choices) { c.Upgrades = []string{"websocket", "foo/2"} },
 	}
-	tested := map[string]bool{"trusted-proxies": true, "date-mode": true, "compress": true, "vary-cookies": true} // functions, and one that needs another
+	tested := map[string]bool{"trusted-proxies": true, "date-mode": true, "compress": true, "vary-cookies": true, "esi-hosts": true, "esi-cookies": true} // functions, and one that needs another
 	for setting, change := range reach {
-		want := engine.Config{Upgrades: []string{"websocket"}}
+		want := choices{Config: engine.Config{Upgrades: []string{"websocket"}}}
 		change(&want)
-		var got engine.Config
+		var got choices
 		if err := applySwitches(&got, []string{setting}); err != nil {
 			t.Errorf("%s: %v", setting, err)
 		}
@@ -93,7 +95,7 @@ func TestSwitchesReachTheirFields(t *testing.T) {
 func TestSwitchDefaults(t *testing.T) {
 	for _, s := range policy.all {
 		values := strings.Split(s.values, " | ")
-		got, want := engine.Config{}, engine.Config{Upgrades: []string{"websocket"}}
+		got, want := choices{}, choices{Config: engine.Config{Upgrades: []string{"websocket"}}}
 		if err := applySwitches(&got, []string{s.name + "=" + values[0]}); err != nil {
 			t.Errorf("%s: %v", s.name, err)
 		}
@@ -104,7 +106,7 @@ func TestSwitchDefaults(t *testing.T) {
 			if strings.ToLower(v) != v || strings.Contains(v, "/") {
 				continue // a placeholder, or the name of a field
 			}
-			var c engine.Config
+			var c choices
 			settings := []string{s.name + "=" + v}
 			if s.name == "date-mode" {
 				settings = append(settings, "emit-age=off")
@@ -117,13 +119,13 @@ func TestSwitchDefaults(t *testing.T) {
 			t.Errorf("%s: the reason is no line: %q", s.name, s.why)
 		}
 	}
-	if n := len(policy.all); n != 45 {
+	if n := len(policy.all); n != 48 {
 		t.Errorf("there are %d switches; if that is as it should be, so is this number", n)
 	}
 }
 
 // meaning puts in place of zeros what they stand for.
-func meaning(c engine.Config) engine.Config {
+func meaning(c choices) choices {
 	t := &c.Terms
 	t.CollapseTimeout, t.UncacheableMemory, t.RevalidateBackoff, t.MaxRanges = t.CollapseWait(), t.RememberUncacheable(), t.Backoff(), t.RangeLimit()
 	for _, d := range []*time.Duration{&t.HeuristicMax, &t.StaleOnErrorMax} {
@@ -145,8 +147,23 @@ func meaning(c engine.Config) engine.Config {
 	return c
 }
 
+func TestPageAssembly(t *testing.T) {
+	var c choices
+	if err := applySwitches(&c, []string{"page-assembly=esi", "esi-hosts=Img.example.org, [::1]:8080", "esi-cookies=a,b"}); err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(c.pages, page.Settings{Hosts: []string{"img.example.org", "[::1]:8080"}, Cookies: []string{"a", "b"}}) {
+		t.Errorf("the pages are %+v", c.pages)
+	}
+	for _, bad := range [][]string{{"esi-hosts=a"}, {"esi-cookies=a"}, {"page-assembly=esi", "esi-hosts=a/b"}, {"page-assembly=esi", "esi-cookies=a b"}, {"page-assembly=on"}} {
+		if err := applySwitches(new(choices), bad); err == nil {
+			t.Errorf("%q is taken", bad)
+		}
+	}
+}
+
 func TestVaryCookies(t *testing.T) {
-	var c engine.Config
+	var c choices
 	if err := applySwitches(&c, []string{"vary-cookies=a, b"}); err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +179,7 @@ func TestVaryCookies(t *testing.T) {
 }
 
 func TestCompressNegotiates(t *testing.T) {
-	var c engine.Config
+	var c choices
 	if err := applySwitches(&c, []string{"compress=on"}); err != nil || c.Negotiate == nil {
 		t.Fatalf("compress=on: %v", err)
 	}
@@ -172,7 +189,7 @@ func TestCompressNegotiates(t *testing.T) {
 }
 
 func TestDateNowNeedsEmitAgeOff(t *testing.T) {
-	var c engine.Config
+	var c choices
 	if err := applySwitches(&c, []string{"date-mode=now"}); err == nil || !strings.Contains(err.Error(), "emit-age=off") {
 		t.Errorf("date-mode=now alone: %v", err)
 	}
@@ -190,7 +207,7 @@ func TestTrustedProxies(t *testing.T) {
 		"10.9.9.9/8":       {"10.1.2.3:80": true},
 		"::ffff:192.0.2.1": {"192.0.2.1:5": true, "192.0.2.2:5": false},
 	} {
-		var c engine.Config
+		var c choices
 		if err := applySwitches(&c, []string{"trusted-proxies=" + setting}); err != nil {
 			t.Fatal(err)
 		}
@@ -200,7 +217,7 @@ func TestTrustedProxies(t *testing.T) {
 			}
 		}
 	}
-	var c engine.Config
+	var c choices
 	if err := applySwitches(&c, []string{"trusted-proxies=none"}); err != nil || c.Trusts != nil {
 		t.Errorf("none: %v", err)
 	}

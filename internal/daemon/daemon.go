@@ -5,6 +5,7 @@ package daemon
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/hex"
 	"fmt"
 	"log/slog"
@@ -22,6 +23,7 @@ import (
 	"github.com/larderhq/larder/internal/local"
 	"github.com/larderhq/larder/internal/observe"
 	"github.com/larderhq/larder/internal/origin"
+	"github.com/larderhq/larder/internal/page"
 	"github.com/larderhq/larder/store"
 )
 
@@ -58,6 +60,9 @@ type Options struct {
 	// Engine holds the operator's choices. Store, Forward, Pseudonym and Sink
 	// are set here. With Negotiate set, what the origin sends is compressed.
 	Engine engine.Config
+
+	// Pages holds for pages that are assembled, where Engine.Assembles.
+	Pages page.Settings
 
 	// Limits are those of the front.
 	Limits front.Limits
@@ -119,12 +124,38 @@ func New(o Options) (*Daemon, error) {
 	}
 	c.Clock, c.Standing = engine.SystemClock(), engine.Standing(c.SpokenFor)
 	d.engine = engine.New(c)
+	var handler http.Handler = d.engine
+	if c.Assembles {
+		handler = d.assembled(c.Terms.Surrogate)
+	}
 	o.Limits.Conns = places(o.Limits.Conns, openFiles())
 	d.server = front.New(front.Options{
-		Handler: d.engine, Limits: o.Limits, Refused: d.refused, Log: o.Notes,
+		Handler: handler, Limits: o.Limits, Refused: d.refused, Log: o.Notes,
 		Standing: c.Standing, Store: d.store, Clock: c.Clock, Sink: c.Sink, Decide: d.engine.Decide,
 	})
 	return d, nil
+}
+
+// assembled has the engine answer, and assembles pages.
+func (d *Daemon) assembled(hide bool) http.Handler {
+	settings := d.opt.Pages
+	settings.Device, settings.Hide = "larder", hide
+	parts := local.RoundTripper(d.engine)
+	return &page.Handler{
+		Cache: d.engine, Name: "larder",
+		Settings: func(*http.Request) *page.Settings { return &settings },
+		Fetch: func(ctx context.Context, r *http.Request, u *url.URL) (*http.Response, error) {
+			in := r.WithContext(ctx)
+			in.URL = u
+			if u.Scheme == "https" {
+				in.TLS = &tls.ConnectionState{} // which is how the engine knows
+			}
+			return parts.RoundTrip(in)
+		},
+		Failed: func(r *http.Request, err error) {
+			d.opt.Notes.Error(fmt.Sprintf("the page http://%s%s cannot be assembled: %v", r.Host, r.RequestURI, err))
+		},
+	}
 }
 
 // IsURL tells whether an origin is a URL rather than a folder.

@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"runtime/debug"
 	"strings"
@@ -18,6 +20,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/larderhq/larder/internal/engine"
 	"github.com/larderhq/larder/internal/observe"
 	"github.com/larderhq/larder/internal/vfs"
 	"github.com/larderhq/larder/store/disk"
@@ -235,5 +238,52 @@ func TestPlaces(t *testing.T) {
 func TestPseudonyms(t *testing.T) {
 	if a, b := pseudonym(), pseudonym(); a == b || len(a) != len("larder-12345678") {
 		t.Errorf("%s, %s", a, b)
+	}
+}
+
+// Pages are assembled where that was chosen, also on hits, which the loops leave to it.
+func TestPagesAreAssembled(t *testing.T) {
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=60")
+		w.Header().Set("ETag", `"1"`)
+		switch r.URL.Path {
+		case "/page":
+			w.Header().Set("Surrogate-Control", `content="ESI/1.0"`)
+			fmt.Fprintf(w, `<esi:include src="/part"/> %s`, r.Header.Get("Surrogate-Capability"))
+		case "/part":
+			fmt.Fprint(w, "a part")
+		}
+	}))
+	defer origin.Close()
+	d, err := New(Options{
+		Origin: origin.URL, Listen: "127.0.0.1:0", Memory: 1 << 20, Drain: time.Minute, Notes: slog.New(slog.DiscardHandler),
+		Engine: engine.Config{Policy: engine.Policy{Assembles: true}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(ctx) }()
+	client := http.Client{Transport: &http.Transport{}}
+	for i := range 5 {
+		r, _ := http.NewRequestWithContext(t.Context(), "GET", d.URL()+"/page", nil)
+		if i > 2 {
+			r.Header.Set("If-None-Match", `"1"`)
+		}
+		resp, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		content, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if string(content) != `a part larder="ESI/1.0"` || resp.Header.Get("Etag") != "" || resp.Header.Get("Cache-Control") != "private, no-cache" {
+			t.Errorf("%d: %s %q %q", i, resp.Status, content, resp.Header)
+		}
+	}
+	client.CloseIdleConnections()
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }

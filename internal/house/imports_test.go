@@ -17,7 +17,7 @@ const module = "github.com/larderhq/larder"
 // layer does not know each other.
 var layers = [][]string{
 	{"internal/field", "internal/flight", "internal/interim", "store", "internal/evict", "internal/vfs", "store/internal/flow", "store/disk/internal/index"},
-	{"internal/rules", "store/memory", "store/disk", "store/storetest", "internal/observe", "internal/canon", "internal/simulate", "internal/encode", "internal/esi"},
+	{"internal/rules", "store/memory", "store/disk", "store/blobs", "store/storetest", "internal/observe", "internal/canon", "internal/simulate", "internal/encode", "internal/esi"},
 	{"internal/message", "internal/standing", "store/tier"},
 	{"internal/engine", "internal/page"},
 	{"internal/origin", "internal/local", "gateway", "internal/front"},
@@ -57,6 +57,8 @@ var bans = []struct{ importer, banned, why string }{
 	{"store/disk", "net/http", "a store knows no HTTP"},
 	{"store/disk", module + "/internal/...", "a store is judged by its contract alone; files it may have"},
 	{"store/internal/flow", module + "/...", "octets are octets"},
+	{"store/blobs", "net/http", "a store knows no HTTP"},
+	{"store/blobs", module + "/internal/...", "a store is judged by its contract alone"},
 	{"store/tier", "net/http", "a store knows no HTTP"},
 	{"store/tier", module + "/internal/...", "a store is judged by its contract alone"},
 	{"store/storetest", module + "/internal/...", "whoever writes a store must be able to run it"},
