@@ -25,6 +25,7 @@ type frame struct {
 	url   string
 	depth int
 	above *frame
+	ctx   context.Context // as the handler behind the cache got it
 }
 
 type frameKey struct{}
@@ -46,8 +47,20 @@ func (f *framed) RoundTrip(r *http.Request) (*http.Response, error) {
 	if here.above != nil {
 		here.depth = here.above.depth + 1
 	}
-	return f.RoundTripper.RoundTrip(r.WithContext(context.WithValue(r.Context(), frameKey{}, here)))
+	here.ctx = context.WithValue(r.Context(), frameKey{}, here)
+	return f.RoundTripper.RoundTrip(r.WithContext(here.ctx))
 }
+
+// A part is the context of a request for a part of a page. It ends with that of the
+// program, but its values are those that the page came with: what a router has added
+// since is about the page, and would lead the part astray.
+type part struct {
+	context.Context
+	page context.Context
+}
+
+// Value implements context.Context.
+func (p part) Value(key any) any { return p.page.Value(key) }
 
 // Fetch gets a part of a page through the cache, for a program that makes a page of it:
 // each part has a lifetime of its own, and requests for the same one wait for one
@@ -65,6 +78,7 @@ func (c *Cache) Fetch(ctx context.Context, r *http.Request) (*http.Response, err
 	u := r.URL
 	if page != nil {
 		target = page.face
+		ctx = part{ctx, page.ctx}
 		if !u.IsAbs() {
 			base, err := u.Parse(page.url)
 			if err != nil {

@@ -18,15 +18,19 @@ type plain struct{ http.RoundTripper }
 
 // RoundTrip implements http.RoundTripper.
 func (p plain) RoundTrip(r *http.Request) (*http.Response, error) {
-	if !strings.HasPrefix(r.URL.Opaque, "//") {
-		return p.RoundTripper.RoundTrip(r)
+	out := r
+	if strings.HasPrefix(r.URL.Opaque, "//") {
+		u := *r.URL
+		u.Opaque = ""
+		out = new(http.Request)
+		*out = *r
+		out.URL = &u
 	}
-	u := *r.URL
-	u.Opaque = ""
-	out := new(http.Request)
-	*out = *r
-	out.URL = &u
-	return p.RoundTripper.RoundTrip(out)
+	res, err := p.RoundTripper.RoundTrip(out)
+	if err == nil && res.Uncompressed {
+		weaken(res.Header)
+	}
+	return res, err
 }
 
 var errInterim = errors.New("larder: more interim responses than any origin needs")

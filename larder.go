@@ -115,7 +115,12 @@ func (c *Cache) compile(sharing Sharing) (map[string]*engine.Policy, error) {
 
 // Handler returns a handler that answers from the cache where it may, and asks
 // next where it must. Each handler has its part of the cache to itself, but
-// all share Memory.
+// all share Memory: call Handler once, not for each request.
+//
+// Put it around a whole router, not into one nor around a single route: next gets the
+// URL that the client asked for, also where a prefix was stripped from it, and no path
+// values. Requests of next may outlive the client, and refreshes have none: their
+// contexts have the client's values only as long as its request is being served.
 //
 // What next answers is kept only if it says that it may be: by Cache-Control
 // or Expires, or by Last-Modified alone, of which a lifetime is guessed; or if the
@@ -132,7 +137,7 @@ func (c *Cache) compile(sharing Sharing) (map[string]*engine.Policy, error) {
 // at once, and so does a mistake in a policy: see Check.
 func (c *Cache) Handler(next http.Handler) http.Handler {
 	page := &framed{RoundTripper: local.RoundTripper(next)}
-	cached := c.add(engine.Config{Forward: page, Trailers: true}, Shared, nil)
+	cached := c.add(engine.Config{Forward: page, Trailers: true, Lease: true}, Shared, nil)
 	page.face = cached
 	answer := c.assembled(cached)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -194,7 +199,7 @@ func (c *Cache) Proxy(origin http.RoundTripper) http.Handler {
 	if origin == nil {
 		panic("larder: nil origin")
 	}
-	return c.assembled(c.add(engine.Config{Forward: traced{plain{origin}}, Upgrades: []string{"websocket"}}, Shared, nil))
+	return c.assembled(c.add(engine.Config{Forward: traced{plain{origin}}, Upgrades: []string{"websocket"}, Lease: true}, Shared, nil))
 }
 
 // add makes an engine of its own for a face. seen, where set, is the request that the

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"maps"
 	"net/http"
 	"slices"
@@ -33,7 +32,7 @@ func (x *exchange) refresh() {
 		return
 	}
 	j := x.job(f, &d, true)
-	x.e.fly(x.e.ctx, j)
+	x.e.fly(x.behind(), j)
 }
 
 // ask goes to the origin, or waits for one who does. It returns false if the
@@ -49,7 +48,7 @@ func (x *exchange) ask(d *rules.Decision) bool {
 	if leader {
 		j := x.job(f, d, false)
 		interim = j.interim
-		x.e.fly(context.WithoutCancel(ctx), j)
+		x.e.fly(x.beyond(), j)
 	}
 	var timeout <-chan time.Time
 	wait, stale := x.patience(leader)

@@ -74,6 +74,11 @@ type Config struct {
 	// goroutines and must not change its argument.
 	Negotiate func(http.Header) http.Header
 
+	// Lease says that the values of a request's context are not to be read once
+	// ServeHTTP has returned, as a server's and a router's are not: fetches that go on
+	// behind it have none. Otherwise they keep them.
+	Lease bool
+
 	// Trailers passes trailer fields on with responses that are not kept, whether the
 	// client asks for them or not, as net/http's server does with those of a handler.
 	// Otherwise they are dropped (RFC 9110 §6.5.1).

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/larderhq/larder/internal/canon"
@@ -24,6 +25,7 @@ type exchange struct {
 	policy *Policy
 	w      http.ResponseWriter
 	r      *http.Request
+	over   *atomic.Bool // where fetches have a lease of its context
 
 	came         time.Time // steady
 	steady, wall time.Time // when the request came, or came round again
@@ -98,6 +100,9 @@ func (x *exchange) begin(e *Engine, w http.ResponseWriter, r *http.Request) {
 
 // end tells the Sink, whatever happened, and gives the exchange back.
 func (x *exchange) end() {
+	if x.over != nil {
+		x.over.Store(true)
+	}
 	if sink := x.e.Sink; sink != nil {
 		steady, _ := x.e.Clock()
 		x.event.Duration = steady.Sub(x.came)

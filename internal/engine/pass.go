@@ -40,7 +40,7 @@ func (x *exchange) pass(reason rules.Reason, why string) {
 	out := &http.Request{
 		Method: x.r.Method, URL: x.target.Outgoing(), Host: x.target.Host, Header: header,
 		Body: content, ContentLength: x.r.ContentLength,
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: x.r.RemoteAddr,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: x.r.RemoteAddr, TLS: x.r.TLS,
 	}
 	if x.r.ContentLength == 0 {
 		out.Body = http.NoBody

@@ -23,8 +23,9 @@ const (
 // An exchange is one answer on its way from the handler to the reader of the
 // response body. The handler's side is writer, the reader's is body.
 type exchange struct {
-	req     *http.Request // as it came to RoundTrip
-	head    bool          // the request's method is HEAD
+	req     *http.Request   // as it came to RoundTrip
+	head    bool            // the request's method is HEAD
+	ctx     context.Context // the handler's
 	cancel  context.CancelCauseFunc
 	unwatch func() bool // stops watching the request's context
 
@@ -220,6 +221,14 @@ func (w *writer) FlushError() error {
 		return x.gone
 	}
 	return x.failure
+}
+
+// CloseNotify implements http.CloseNotifier, which is out of date, and which gin
+// asks for.
+func (w *writer) CloseNotify() <-chan bool {
+	closed := make(chan bool, 1)
+	context.AfterFunc(w.ctx, func() { closed <- true })
+	return closed
 }
 
 // EnableFullDuplex does nothing: request and response never hinder each other.

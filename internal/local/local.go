@@ -9,7 +9,9 @@
 package local
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -96,7 +98,8 @@ func incomplete(what string) *Error {
 // Interim responses go to the interim.Func of the request's context. 101 and
 // hijacking are not supported. http.ResponseController can flush and enable
 // full duplex, which is always on; deadlines are http.ErrNotSupported. The
-// request body is closed when the handler has returned.
+// request body is closed when the handler has returned. The handler's TLS is that of
+// the request, or an empty one where the URL says https.
 func RoundTripper(h http.Handler) http.RoundTripper {
 	if h == nil {
 		panic("local: nil handler")
@@ -120,6 +123,7 @@ func (rt roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, context.Cause(outer)
 	}
 	ctx, cancel := context.WithCancelCause(outer)
+	ctx = context.WithValue(ctx, http.ServerContextKey, cmp.Or(serverOf(outer), nobody))
 	x := &exchange{
 		head:    req.Method == http.MethodHead,
 		header:  http.Header{},
@@ -130,6 +134,7 @@ func (rt roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	x.moved.L = &x.mu
 	x.unwatch = context.AfterFunc(outer, func() { x.abandon(context.Cause(outer)) })
+	x.ctx = ctx
 	go rt.run(in.WithContext(ctx), x)
 
 	select {
@@ -137,6 +142,15 @@ func (rt roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	case <-outer.Done():
 	}
 	return x.response()
+}
+
+// nobody is the server of a request that came from none. There must be one: by it
+// httputil.ReverseProxy knows that its panic, which is how it breaks off, is caught.
+var nobody = new(http.Server)
+
+func serverOf(ctx context.Context) *http.Server {
+	s, _ := ctx.Value(http.ServerContextKey).(*http.Server)
+	return s
 }
 
 // run has the handler answer. The deferred function also runs if the handler
@@ -200,6 +214,9 @@ func inbound(req *http.Request) (*http.Request, error) {
 	in.Header = req.Header.Clone()
 	if in.Header == nil {
 		in.Header = http.Header{}
+	}
+	if in.TLS == nil && req.URL.Scheme == "https" {
+		in.TLS = &tls.ConnectionState{} // that it came so is all that is known
 	}
 	in.Proto, in.ProtoMajor, in.ProtoMinor = "HTTP/1.1", 1, 1
 	in.GetBody, in.Response = nil, nil
