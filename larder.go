@@ -75,6 +75,9 @@ type Cache struct {
 	groups groups
 }
 
+// manyFaces is how many handlers and transports are more than a program has.
+const manyFaces = 100
+
 // A face is one handler or transport, with a part of the cache to itself.
 type face struct {
 	*engine.Engine
@@ -244,7 +247,9 @@ func (c *Cache) add(o engine.Config, sharing Sharing, seen func(*http.Request) *
 	}
 	f := &face{Engine: engine.New(o)}
 	f.cached = local.RoundTripper(f.Engine)
-	c.faces = append(c.faces, f)
+	if c.faces = append(c.faces, f); len(c.faces) == manyFaces {
+		slog.Warn("larder: so many handlers were made of one Cache that it may be done for each request; make one, around the whole router", "handlers", manyFaces)
+	}
 	return f
 }
 
