@@ -10,12 +10,15 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
 	"github.com/larderhq/larder"
+	"github.com/larderhq/larder/store"
+	"github.com/larderhq/larder/store/blobs"
 	"github.com/larderhq/larder/store/memory"
 )
 
@@ -242,19 +245,35 @@ func TestLight(t *testing.T) {
 
 // A Store of one's own is used, outlives the Cache, and serves the next one.
 func TestStore(t *testing.T) {
-	kept := memory.New(memory.Options{Budget: 16 << 20})
-	defer kept.Close()
-	for i := range 2 {
-		cache := larder.Cache{Store: kept}
-		h := cache.Handler(answer("Cache-Control: max-age=60"))
-		if hit := strings.Contains(get(h, "http://h/").Header().Get("Cache-Status"), "; hit"); hit != (i > 0) {
-			t.Errorf("%d: hit %t", i, hit)
+	for name, kept := range map[string]store.Store{
+		"memory": memory.New(memory.Options{Budget: 16 << 20}),
+		"blobs":  blobs.New(&values{}, blobs.Options{}),
+	} {
+		for i := range 2 {
+			cache := larder.Cache{Store: kept}
+			h := cache.Handler(answer("Cache-Control: max-age=60"))
+			a := get(h, "http://h/")
+			if hit := strings.Contains(a.Header().Get("Cache-Status"), "; hit"); hit != (i > 0) || a.Body.String() != "page" {
+				t.Errorf("%s, %d: hit %t, %q", name, i, hit, a.Body)
+			}
+			if err := cache.Close(); err != nil {
+				t.Error(err)
+			}
 		}
-		if err := cache.Close(); err != nil {
-			t.Error(err)
-		}
+		kept.Close()
 	}
 }
+
+// values are a backend as httpcache has them.
+type values struct{ sync.Map }
+
+func (v *values) Get(key string) ([]byte, bool) {
+	value, ok := v.Load(key)
+	octets, _ := value.([]byte)
+	return octets, ok
+}
+func (v *values) Set(key string, value []byte) { v.Store(key, value) }
+func (v *values) Delete(key string)            { v.Map.Delete(key) }
 
 // timeZero has http.ServeContent send no Last-Modified.
 var timeZero time.Time
