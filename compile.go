@@ -81,7 +81,7 @@ func (p *Policy) compile(name string, sharing Sharing) (*engine.Policy, error) {
 		}
 	}
 	c.esi(p.ESI)
-	return &engine.Policy{Label: name, Terms: t, KeyPart: c.keyPart(p), Bypass: c.bypass(p), Assembles: p.ESI != nil && sharing == Shared}, errors.Join(c.errs...)
+	return &engine.Policy{Label: name, Terms: t, KeyPart: c.keyPart(p), Bypass: c.bypass(p), AlsoVary: alsoVary(p), Assembles: p.ESI != nil && sharing == Shared}, errors.Join(c.errs...)
 }
 
 var (
@@ -121,17 +121,15 @@ func (c *compiler) span(what string, d time.Duration) time.Duration {
 
 // fields are names in canonical form; nil stays nil.
 func (c *compiler) fields(what string, names []string) []string {
-	out := slices.Clone(names)
-	for i, name := range names {
+	for _, name := range names {
 		switch {
 		case name == "*":
 			c.mistake("%s: `*` never matches any request: name the fields, or use Bypass", what)
 		case !field.IsToken(name):
 			c.mistake("%s: %q is no field name", what, name)
 		}
-		out[i] = http.CanonicalHeaderKey(name)
 	}
-	return out
+	return canonical(names)
 }
 
 func (c *compiler) statuses(codes []int) []int {
@@ -168,6 +166,14 @@ func (c *compiler) heed(words []string) rules.RequestSet {
 	return rules.RequestSet(c.bits("Heed", words, rules.RequestNames))
 }
 
+// alsoVary are the fields that VaryCookies looks at.
+func alsoVary(p *Policy) []string {
+	if len(p.VaryCookies) == 0 {
+		return nil
+	}
+	return []string{"Cookie"}
+}
+
 // esi looks for mistakes.
 func (c *compiler) esi(e *ESI) {
 	if e == nil {
@@ -199,9 +205,18 @@ func (p *Policy) settings() *page.Settings {
 		hosts[i] = strings.ToLower(host)
 	}
 	return &page.Settings{
-		Hosts: hosts, Cookies: e.Cookies, Drop: e.DropFailed, Strict: e.Strict, Device: "larder", Hide: p.Surrogate,
+		Hosts: hosts, Cookies: e.Cookies, Drop: e.DropFailed, Strict: e.Strict, Device: "larder", Hide: p.Surrogate, Targeted: canonical(p.TargetedFields),
 		Limits: esi.Limits{Depth: e.Depth, Includes: e.Includes, Parallel: e.Parallel, Size: e.PageSize, Fragment: e.FragmentSize, Time: e.Time},
 	}
+}
+
+// canonical are names in canonical form.
+func canonical(names []string) []string {
+	out := slices.Clone(names)
+	for i, name := range out {
+		out[i] = http.CanonicalHeaderKey(name)
+	}
+	return out
 }
 
 // keyPart is what chooses a response beside its Vary, or nil.

@@ -220,3 +220,57 @@ func BenchmarkESI(b *testing.B) {
 		})
 	}
 }
+
+// What a template says to caches of its lifetime is not said of the page.
+func TestESIPagesAreNobodysToKeep(t *testing.T) {
+	policy := larder.Policy{ESI: &larder.ESI{}, TargetedFields: []string{"my-cache", "CDN-Cache-Control"}}
+	next := answer(`Surrogate-Control: max-age=3600, content="ESI/1.0"`, "CDN-Cache-Control: max-age=60", "My-Cache: max-age=60", "Other-Cache-Control: max-age=60")
+	inWorld(t, policy, next, func(w *world, _ *larder.Cache) {
+		for range 2 {
+			h := w.get("http://h/").Header()
+			for _, name := range []string{"Surrogate-Control", "Cdn-Cache-Control", "My-Cache", "Other-Cache-Control"} {
+				if h[name] != nil {
+					t.Errorf("the page has %s: %q", name, h[name])
+				}
+			}
+		}
+	})
+}
+
+// The status of a template is that of the page, also one that speaks of conditions.
+func TestESIStatuses(t *testing.T) {
+	for _, status := range []int{200, 404, 412, 416, 500} {
+		next := func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Surrogate-Control", `content="ESI/1.0"`)
+			w.WriteHeader(status)
+			io.WriteString(w, "page<esi:remove>x</esi:remove>")
+		}
+		inWorld(t, esiOn, next, func(w *world, _ *larder.Cache) {
+			if a := w.get("http://h/"); a.Code != status || a.Body.String() != "page" {
+				t.Errorf("%d: %d %q", status, a.Code, a.Body)
+			}
+		})
+	}
+}
+
+// Trailers of a template come when the page is being sent by somebody else.
+func TestESITemplatesWithTrailers(t *testing.T) {
+	s := serve(t, &larder.Cache{Policy: esiOn}, func(w http.ResponseWriter, _ *http.Request) {
+		h := w.Header()
+		h.Set("Cache-Control", "no-store")
+		h.Set("Surrogate-Control", `content="ESI/1.0"`)
+		for i := range 100 {
+			h.Set(fmt.Sprint("X-", i), "1")
+		}
+		io.WriteString(w, strings.Repeat("x", 17000))
+		for i := range 100 {
+			h.Set(http.TrailerPrefix+fmt.Sprint("X-Sum", i), "1")
+		}
+	})
+	c := plainClient(t)
+	for range 50 {
+		if _, content := ask(t, c, "GET", s.URL); len(content) != 17000 {
+			t.Errorf("%d octets", len(content))
+		}
+	}
+}

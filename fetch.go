@@ -21,6 +21,7 @@ var ErrFetch = errors.New("larder: this part cannot be fetched")
 
 // A frame is a call of a handler behind the cache, and those that it is made for.
 type frame struct {
+	cache *Cache
 	face  *face
 	url   string
 	depth int
@@ -38,12 +39,13 @@ func frameOf(ctx context.Context) *frame {
 // framed tells a handler behind the cache, by its context, where it is.
 type framed struct {
 	http.RoundTripper
-	face *face
+	cache *Cache
+	face  *face
 }
 
 // RoundTrip implements http.RoundTripper.
 func (f *framed) RoundTrip(r *http.Request) (*http.Response, error) {
-	here := &frame{face: f.face, url: r.URL.Scheme + "://" + r.URL.Host + r.URL.RequestURI(), above: frameOf(r.Context())}
+	here := &frame{cache: f.cache, face: f.face, url: r.URL.Scheme + "://" + r.URL.Host + r.URL.RequestURI(), above: frameOf(r.Context())}
 	if here.above != nil {
 		here.depth = here.above.depth + 1
 	}
@@ -65,8 +67,9 @@ func (p part) Value(key any) any { return p.page.Value(key) }
 // Fetch gets a part of a page through the cache, for a program that makes a page of it:
 // each part has a lifetime of its own, and requests for the same one wait for one
 // answer. ctx is that of the request for the page, as a handler behind the cache gets
-// it: the part then comes through the same cache, and a URL without host is one of the
-// same site. With any other ctx the first handler or transport of the Cache is asked.
+// it: the part then comes through the same handler, and a URL without host is one of the
+// same site. With any other ctx, also that of a handler behind another Cache, the first
+// handler or transport of this one is asked.
 //
 // The response never goes to a client as it is, and has no Age. The caller closes its
 // body. If the origin fails, and nothing stale may stand in, the error is the origin's;
@@ -76,7 +79,7 @@ func (c *Cache) Fetch(ctx context.Context, r *http.Request) (*http.Response, err
 	page := frameOf(ctx)
 	target := c.first()
 	u := r.URL
-	if page != nil {
+	if page != nil && page.cache == c {
 		target = page.face
 		ctx = part{ctx, page.ctx}
 		if !u.IsAbs() {
@@ -92,6 +95,8 @@ func (c *Cache) Fetch(ctx context.Context, r *http.Request) (*http.Response, err
 		return nil, fmt.Errorf("%w: the cache has no handler and no transport yet", ErrFetch)
 	case u.Host == "" && r.Host == "":
 		return nil, fmt.Errorf("%w: %q names no host, and the context is not that of a page", ErrFetch, u)
+	case u.Scheme != "http" && u.Scheme != "https":
+		return nil, fmt.Errorf("%w: %q is neither http nor https", ErrFetch, u)
 	case r.Body != nil && r.Body != http.NoBody:
 		return nil, fmt.Errorf("%w: the request has content", ErrFetch)
 	}
@@ -121,15 +126,11 @@ func (c *Cache) first() *face {
 	return c.faces[0]
 }
 
-// fetch asks the cache for what r does, at u.
+// fetch asks the cache for what r does, at u. What it asks with is its own: fetches may
+// go on when r and u are their owner's again.
 func (f *face) fetch(ctx context.Context, r *http.Request, u *url.URL) (*http.Response, error) {
 	call := &call{}
-	in := r.WithContext(engine.Reporting(context.WithValue(ctx, callKey{}, call), call.fail))
-	in.URL = u
-	if u.Scheme == "https" {
-		in.TLS = &tls.ConnectionState{} // which is how the engine knows
-	}
-	call.request = in
+	in := called(engine.Reporting(ctx, call.fail), r, u, call)
 	res, err := f.cached.RoundTrip(in)
 	if err != nil {
 		return nil, call.failed(err)
@@ -139,6 +140,21 @@ func (f *face) fetch(ctx context.Context, r *http.Request, u *url.URL) (*http.Re
 		res.Body = &body{res.Body, call}
 	}
 	return res, nil
+}
+
+// called is a copy of r at u, which the policies' functions get to see.
+func called(ctx context.Context, r *http.Request, u *url.URL, c *call) *http.Request {
+	in := r.WithContext(context.WithValue(ctx, callKey{}, c))
+	at := *u
+	in.URL, in.Header = &at, r.Header.Clone()
+	if in.Header == nil {
+		in.Header = http.Header{}
+	}
+	if u.Scheme == "https" {
+		in.TLS = &tls.ConnectionState{} // which is how the engine knows
+	}
+	c.request = in
+	return in
 }
 
 // A call is one request to the cache by a program, not by a client.

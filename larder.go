@@ -2,6 +2,7 @@ package larder
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -98,7 +99,11 @@ func (c *Cache) compile(sharing Sharing) (map[string]*engine.Policy, error) {
 	add := func(name string, p Policy) {
 		compiled, err := p.compile(name, sharing)
 		if p.Version != nil || p.Group != nil {
-			compiled.Version = c.groups.versions(p.Version, p.Group)
+			epoch := ""
+			if c.Store != nil && p.Group != nil {
+				epoch = rand.Text() // what was kept before us was touched nobody knows how often
+			}
+			compiled.Version = c.groups.versions(p.Version, p.Group, epoch)
 		}
 		all[name], errs = compiled, append(errs, err)
 	}
@@ -139,7 +144,7 @@ func (c *Cache) compile(sharing Sharing) (map[string]*engine.Policy, error) {
 // hijack the connection; next gets to see no other Upgrade. A nil next panics
 // at once, and so does a mistake in a policy: see Check.
 func (c *Cache) Handler(next http.Handler) http.Handler {
-	page := &framed{RoundTripper: local.RoundTripper(next)}
+	page := &framed{RoundTripper: local.RoundTripper(next), cache: c}
 	cached := c.add(engine.Config{Forward: page, Trailers: true, Lease: true}, Shared, nil)
 	page.face = cached
 	answer := c.assembled(cached)
@@ -303,11 +308,12 @@ func (l logger) Observe(e *observe.Event) {
 // groups count how often each group was touched.
 type groups struct{ touched sync.Map } // of *atomic.Uint64
 
-// versions joins what two functions, which may be nil, make of a request.
-func (g *groups) versions(version, group func(*http.Request) string) func(*http.Request) string {
-	return func(r *http.Request) (v string) {
+// versions joins what two functions, which may be nil, make of a request, and epoch.
+func (g *groups) versions(version, group func(*http.Request) string, epoch string) func(*http.Request) string {
+	return func(r *http.Request) string {
+		v := epoch
 		if version != nil {
-			v = version(r)
+			v += version(r)
 		}
 		if group == nil {
 			return v
@@ -335,7 +341,8 @@ func (c *Cache) Touch(ctx context.Context, uri string) error {
 }
 
 // TouchGroup does the same for all that Policy.Group says is of a group. It takes no
-// longer for many.
+// longer for many. Where there is a Store, everything in a group counts as touched when
+// a Cache is made.
 func (c *Cache) TouchGroup(group string) {
 	n, _ := c.groups.touched.LoadOrStore(group, new(atomic.Uint64))
 	n.(*atomic.Uint64).Add(1)

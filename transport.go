@@ -22,8 +22,10 @@ import (
 // Cache-Status in each response tells what was made of the request (RFC 9211). Who
 // sets no Range and no conditions never gets 206 or 304; who does gets what belongs to
 // them. A body need not be read to its end, only closed: if it has not all arrived by
-// then, the rest is called off and nothing is kept, unless others read it too. Errors
-// are those of base. What the origin sends compressed only because base asked for it,
+// then, a private cache calls off the rest and keeps nothing, unless others read it too.
+// Errors are those of base. A private cache believes the program in what it says for
+// others, such as X-Forwarded-For; a shared one keeps those fields from the origin, as
+// nobody knows what they change. What the origin sends compressed only because base asked for it,
 // as http.Transport does by itself, is kept as base gives it: decompressed.
 //
 // A mistake in a policy panics: see Check.
@@ -31,7 +33,18 @@ func (c *Cache) Transport(base http.RoundTripper) http.RoundTripper {
 	if base == nil {
 		base = http.DefaultTransport
 	}
-	return &transport{base: base, face: c.add(engine.Config{Forward: outbound{base}}, Private, asCalled)}
+	return &transport{base: base, face: c.add(engine.Config{Forward: outbound{base}, Trusts: c.personal()}, Private, asCalled)}
+}
+
+// personal tells whether a peer is believed in what it says for others (Forwarded,
+// X-Forwarded-* and their like): the program is, if it asks for itself, and not if
+// what it gets is for everybody.
+func (c *Cache) personal() func(peer string) bool {
+	shared := c.Policy.Sharing == Shared
+	for _, p := range c.Policies {
+		shared = shared || p.Sharing == Shared
+	}
+	return func(string) bool { return !shared }
 }
 
 // via is the server that r goes to, if that is not the one whose name it has: with
@@ -78,12 +91,24 @@ func (t *transport) past(r *http.Request) (*http.Response, error) {
 	if r.URL == nil {
 		return t.base.RoundTrip(r)
 	}
-	p := t.Pass(r)
+	p := t.Pass(called(r.Context(), r, r.URL, &call{}))
+	answered := false
+	defer func() { // also if base panics
+		if !answered {
+			p.Failed()
+		}
+	}()
 	res, err := t.base.RoundTrip(r)
 	if err != nil {
-		p.Failed()
 		return nil, err
 	}
+	if res.Header == nil {
+		res.Header = http.Header{}
+	}
+	if res.Uncompressed {
+		weaken(res.Header)
+	}
+	answered = true
 	p.Answered(res)
 	why := "larder; fwd=bypass"
 	if r.Method != "" && r.Method != http.MethodGet && r.Method != http.MethodHead {

@@ -68,8 +68,8 @@ var policy = options[choices]{flag: "set", kind: "switch", command: "switches", 
 		func(c *choices, value string) error {
 			var names []string
 			err := cookies(func(*choices) *[]string { return &names })(c, value)
-			if c.KeyPart = nil; names != nil {
-				c.KeyPart = engine.Cookies(names)
+			if c.KeyPart, c.AlsoVary = nil, nil; names != nil {
+				c.KeyPart, c.AlsoVary = engine.Cookies(names), []string{"Cookie"}
 			}
 			return err
 		},

@@ -24,6 +24,7 @@ import (
 	"github.com/larderhq/larder/internal/observe"
 	"github.com/larderhq/larder/internal/origin"
 	"github.com/larderhq/larder/internal/page"
+	"github.com/larderhq/larder/internal/rules"
 	"github.com/larderhq/larder/store"
 )
 
@@ -126,7 +127,7 @@ func New(o Options) (*Daemon, error) {
 	d.engine = engine.New(c)
 	var handler http.Handler = d.engine
 	if c.Assembles {
-		handler = d.assembled(c.Terms.Surrogate)
+		handler = d.assembled(&c.Terms)
 	}
 	o.Limits.Conns = places(o.Limits.Conns, openFiles())
 	d.server = front.New(front.Options{
@@ -137,9 +138,9 @@ func New(o Options) (*Daemon, error) {
 }
 
 // assembled has the engine answer, and assembles pages.
-func (d *Daemon) assembled(hide bool) http.Handler {
+func (d *Daemon) assembled(terms *rules.Terms) http.Handler {
 	settings := d.opt.Pages
-	settings.Device, settings.Hide = "larder", hide
+	settings.Device, settings.Hide, settings.Targeted = "larder", terms.Surrogate, terms.TargetedFields
 	parts := local.RoundTripper(d.engine)
 	return &page.Handler{
 		Cache: d.engine, Name: "larder",

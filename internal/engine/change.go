@@ -2,8 +2,10 @@ package engine
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/url"
+	"sync"
 	"time"
 
 	"github.com/larderhq/larder/internal/canon"
@@ -112,15 +114,41 @@ func (p *Passing) keep(res *http.Response) {
 		return
 	}
 	req.Method = http.MethodGet // whom it may answer from now on
-	j := &job{f: p.posted, policy: p.policy, key: p.target.AppendKey(nil, e.Site), target: p.target, req: req, client: p.r.Context()}
+	client, leave := context.WithCancel(p.r.Context())
+	j := &job{f: p.posted, policy: p.policy, key: p.target.AppendKey(nil, e.Site), target: p.target, req: req, client: client}
 	var l landing
-	fill, err := e.spool(e.ctx, j, &l, stored, res.Body, res.ContentLength)
+	from := res.Body
+	fill, err := e.spool(e.ctx, j, &l, stored, from, res.ContentLength)
 	if err != nil {
+		leave()
 		return // the caller has the body as it came
 	}
-	res.Body, p.posted = l.first, nil
+	res.Body, p.posted = &postedBody{body: l.first, leave: leave}, nil
+	unbind := context.AfterFunc(e.ctx, func() { _ = from.Close() }) // which ends a Read that waits
 	e.spawn(func() {
+		defer unbind()
 		defer j.f.End()
 		fill()
 	})
+}
+
+// A postedBody is the body of an answer on its way into the store, for a client of
+// net/http, who may close it while another goroutine reads.
+type postedBody struct {
+	leave context.CancelFunc // ends a Read that waits
+	mu    sync.Mutex
+	body  io.ReadCloser
+}
+
+func (b *postedBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.body.Read(p)
+}
+
+func (b *postedBody) Close() error {
+	b.leave()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.body.Close()
 }

@@ -24,20 +24,30 @@ func (l lease) Value(key any) any {
 // beyond is the context of a fetch that the client waits for, and that may go on
 // without it.
 func (x *exchange) beyond() context.Context {
-	ctx := context.WithoutCancel(x.r.Context())
-	if !x.e.Lease {
-		return ctx
+	if !x.leases() {
+		return x.lasting()
 	}
 	if x.over == nil {
 		x.over = new(atomic.Bool)
 	}
-	return lease{ctx, x.over}
+	return lease{x.lasting(), x.over}
 }
 
 // behind is the context of a fetch that no client waits for.
 func (x *exchange) behind() context.Context {
-	if x.e.Lease {
+	if x.leases() {
 		return x.e.ctx
 	}
-	return context.WithoutCancel(x.r.Context())
+	return x.lasting()
 }
+
+// lasting is the client's context without its end, and without who wants to know of
+// failures: that is between the client and us.
+func (x *exchange) lasting() context.Context {
+	return unreported(context.WithoutCancel(x.r.Context()))
+}
+
+// leases tells whether the values are on lease. Where the operator has found something
+// in the request that chooses the response, which may well be such a value, the origin
+// has to find it, too, or it would answer for somebody else.
+func (x *exchange) leases() bool { return x.e.Lease && x.req.Extra == "" }

@@ -119,6 +119,9 @@ func (x *exchange) deliverSpool(l *landing, d *rules.Decision) bool {
 			}
 		}
 	}
+	if notModified || n >= 0 {
+		l.body.carryOn() // a client who gets less than all does not give up the rest
+	}
 	body := &steadyBody{x: x, res: l.res, end: l.length}
 	if n >= 0 {
 		body.end = off + n

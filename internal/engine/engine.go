@@ -76,7 +76,8 @@ type Config struct {
 
 	// Lease says that the values of a request's context are not to be read once
 	// ServeHTTP has returned, as a server's and a router's are not: fetches that go on
-	// behind it have none. Otherwise they keep them.
+	// behind it have none, unless KeyPart found something in the request. Otherwise
+	// they keep them.
 	Lease bool
 
 	// Trailers passes trailer fields on with responses that are not kept, whether the
@@ -124,6 +125,9 @@ type Policy struct {
 	// (version-function). It is called for each request as the client sent it, by
 	// many goroutines, and must be quick.
 	Version func(*http.Request) string
+
+	// AlsoVary are fields that KeyPart looks at. They are added to the Vary of answers.
+	AlsoVary []string
 
 	// Assembles says that somebody between the Engine and its clients assembles pages
 	// of responses that ask for it by Surrogate-Control (ESI 1.0). They get to see that

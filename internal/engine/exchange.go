@@ -145,9 +145,11 @@ func (x *exchange) serve() {
 		x.pass(rules.Method, "method (RFC 9111 4)")
 	case x.r.ContentLength != 0:
 		x.pass(rules.Bypass, "content in "+method+" (RFC 9110 9.3.1)")
-	case x.passes() != "":
-		x.pass(rules.Bypass, x.passes())
 	default:
+		if why := x.passes(); why != "" {
+			x.pass(rules.Bypass, why)
+			return
+		}
 		x.cached()
 	}
 }
@@ -167,6 +169,7 @@ func (x *exchange) read() (err error) {
 	x.key = x.target.AppendKey(x.key, x.e.Site)
 	x.req = rules.ReadRequest(x.r.Method, x.e.view(x.r, &x.target))
 	x.req.Extra, x.req.Version = x.policy.marks(x.r)
+	x.req.Lane = x.policy.Label
 	return nil
 }
 
@@ -174,7 +177,7 @@ func (x *exchange) read() (err error) {
 func (p *Policy) marks(r *http.Request) (extra, version string) {
 	if p.KeyPart != nil {
 		if part := p.KeyPart(r); part != "" {
-			extra = p.Terms.Conceal(part)
+			extra = p.Terms.Conceal(p.Label + "\x00" + part)
 		}
 	}
 	if p.Version != nil {

@@ -75,6 +75,14 @@ func Reporting(ctx context.Context, report func(error)) context.Context {
 	return context.WithValue(ctx, reportKey{}, report)
 }
 
+// unreported is ctx without a Reporting.
+func unreported(ctx context.Context) context.Context {
+	if ctx.Value(reportKey{}) == nil {
+		return ctx
+	}
+	return context.WithValue(ctx, reportKey{}, nil)
+}
+
 // report breaks off where there is somebody who wants to know err instead of an
 // answer about it.
 func (x *exchange) report(err error) {

@@ -142,7 +142,7 @@ func (x *exchange) job(f *flight.Flight[*landing], d *rules.Decision, background
 		j.clientConditions = x.req.Conditional() || x.req.GuardsState()
 	}
 	j.req = rules.ReadRequest(method, asked)
-	j.req.Extra, j.req.Version = x.req.Extra, x.req.Version
+	j.req.Extra, j.req.Version, j.req.Lane = x.req.Extra, x.req.Version, x.req.Lane
 	j.out = &http.Request{
 		Method: method, URL: x.target.Outgoing(), Host: x.target.Host, Header: x.e.outbound(x.policy, asked, x.r), Body: http.NoBody,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: x.r.RemoteAddr,
@@ -444,6 +444,9 @@ func (e *Engine) fill(ctx context.Context, j *job, s *spool, res *rules.Stored, 
 	defer body.Close()
 	defer context.AfterFunc(ctx, func() { s.stop(context.Cause(ctx)) })()
 	_, err := copyBuffered(s, body)
+	if err == nil {
+		err = s.brokenOff() // a body that was closed meanwhile may pretend to be at its end
+	}
 	if err == nil && !s.kept() || errors.Is(err, errNobody) {
 		e.supersede(ctx, j, res.Status) // it came, and is too large to keep
 		e.remember(j, false)

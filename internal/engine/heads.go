@@ -227,7 +227,7 @@ func (e *Engine) outward(p *Policy, header rules.Header) iter.Seq2[string, []str
 		via := e.ViaResponse && e.Pseudonym != ""
 		for name, lines := range header {
 			switch {
-			case via && name == "Via", len(p.Terms.VaryHeaders) > 0 && name == "Vary":
+			case via && name == "Via", p.varies() && name == "Vary":
 			case p.Terms.Surrogate && !p.Assembles && name == "Surrogate-Control":
 			case slices.Contains(p.Terms.StripTargeted, name):
 			default:
@@ -236,7 +236,7 @@ func (e *Engine) outward(p *Policy, header rules.Header) iter.Seq2[string, []str
 				}
 			}
 		}
-		if len(p.Terms.VaryHeaders) > 0 && !yield("Vary", alsoVaries(header["Vary"], p.Terms.VaryHeaders)) {
+		if p.varies() && !yield("Vary", alsoVaries(header["Vary"], p.Terms.VaryHeaders, p.AlsoVary)) {
 			return
 		}
 		if via {
@@ -246,16 +246,21 @@ func (e *Engine) outward(p *Policy, header rules.Header) iter.Seq2[string, []str
 }
 
 // alsoVaries are the lines of Vary, with those of names that they lack.
-func alsoVaries(lines, names []string) []string {
+func alsoVaries(lines []string, lists ...[]string) []string {
 	listed, anything := field.ParseVary(lines)
 	lines = slices.Clip(lines)
-	for _, name := range names {
-		if !anything && !slices.Contains(listed, name) {
-			lines = append(lines, name)
+	for _, names := range lists {
+		for _, name := range names {
+			if !anything && !slices.Contains(listed, name) {
+				lines, listed = append(lines, name), append(listed, name)
+			}
 		}
 	}
 	return lines
 }
+
+// varies tells whether answers vary on more than the origin says.
+func (p *Policy) varies() bool { return len(p.Terms.VaryHeaders)+len(p.AlsoVary) > 0 }
 
 // bodyAllowed tells whether a status has content (RFC 9110 §6.4.1).
 func bodyAllowed(status int) bool { return status >= 200 && status != 204 && status != 304 }

@@ -63,7 +63,7 @@ func (x *exchange) pass(reason rules.Reason, why string) {
 			}
 		}()
 	}
-	a, f := e.send(out.WithContext(interim.With(x.r.Context(), inform)), &x.req, x.policy)
+	a, f := e.send(out.WithContext(interim.With(unreported(x.r.Context()), inform)), &x.req, x.policy)
 	if !content.whole() {
 		// What is still to come of it may be no content as it should be, and
 		// net/http would go on behind that (RFC 9112 §11.2).

@@ -109,6 +109,20 @@ func (s *spool) end(cause error) {
 	s.w.Abort(cause)
 }
 
+// brokenOff is why no more of the body was wanted, or nil.
+func (s *spool) brokenOff() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cause
+}
+
+// carryOn has all of the body come, whoever reads it.
+func (s *spool) carryOn() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forsaken = nil
+}
+
 // notKept is why the body will not be in the store; empty as long as it may be.
 func (s *spool) notKept() string {
 	s.mu.Lock()
@@ -187,12 +201,13 @@ func (r *spoolReader) Close() error {
 	if forsaken {
 		s.cause = errNobody // who comes now is not to join
 	}
+	callOff := s.forsaken
 	s.mu.Unlock()
 	if relay != nil {
 		relay.leave(r)
 	}
 	if forsaken {
-		s.forsaken()
+		callOff()
 	}
 	return r.inner.Close()
 }

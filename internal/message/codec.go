@@ -114,9 +114,10 @@ func (d *Decoder) Decode(head []byte, terms *rules.Terms) (*rules.Stored, error)
 		return nil, ErrHead
 	}
 	s.Read(terms)
-	if !s.Chosen() {
-		s.VaryAny = true // nobody knows for whom it was made
+	if !s.Chosen() || s.Ended(terms) {
+		s.VaryAny = true // nobody knows for whom it was made, or it would not be kept by these terms
 	}
+	s.Withhold(terms)
 	return s, nil
 }
 

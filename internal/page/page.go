@@ -33,6 +33,9 @@ type Settings struct {
 	Limits esi.Limits
 	// Device is our name in Surrogate-Control.
 	Device string
+	// Targeted are the fields, beside those that end in -Cache-Control, that speak to
+	// caches of the lifetime.
+	Targeted []string
 	// Hide keeps Surrogate-Control from clients, of responses that are no
 	// templates, too.
 	Hide bool
@@ -61,7 +64,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.serve()
 	if a.partial {
 		// Neither ranges nor conditions are about a template (ESI 1.0 §6).
-		whole := &answer{ResponseWriter: w, h: h, r: r.WithContext(r.Context()), before: a.before}
+		whole := &answer{ResponseWriter: w, h: h, r: r.WithContext(r.Context()), before: a.before, whole: true}
 		whole.r.Header = unconditional(r.Header)
 		whole.serve()
 	}
@@ -84,6 +87,7 @@ type answer struct {
 	// before are the fields that were there before the Cache had any.
 	before http.Header
 
+	whole   bool // all of it was asked for
 	decided bool
 	partial bool // a template, but not all of it: nothing of this is sent
 
@@ -91,6 +95,17 @@ type answer struct {
 	pipe *io.PipeWriter // the template; nil: this is no page
 	out  *output
 	done chan error
+	// private is what the Cache has for a header from then on: the real one is the
+	// assembly's.
+	private http.Header
+}
+
+// Header implements http.ResponseWriter.
+func (a *answer) Header() http.Header {
+	if a.private != nil {
+		return a.private
+	}
+	return a.ResponseWriter.Header()
 }
 
 // Unwrap is for http.ResponseController.
@@ -181,9 +196,11 @@ func (a *answer) decide(s *Settings, status int) bool {
 	}
 	switch status {
 	case http.StatusPartialContent, http.StatusNotModified, http.StatusPreconditionFailed, http.StatusRequestedRangeNotSatisfiable:
-		a.reset()
-		a.partial = true
-		return true
+		if !a.whole {
+			a.reset()
+			a.partial = true
+			return true
+		}
 	case http.StatusNoContent:
 		return false
 	}
@@ -193,6 +210,7 @@ func (a *answer) decide(s *Settings, status int) bool {
 	}
 	template, pipe := io.Pipe()
 	a.pipe, a.done, a.out = pipe, make(chan error, 1), &output{w: a.ResponseWriter, status: status}
+	a.private = http.Header{}
 	p := a.page(s)
 	go func() {
 		err := p.Assemble(a.r.Context(), a.out, template)
@@ -215,15 +233,14 @@ func cause(err error) error {
 func (a *answer) dress(s *Settings) {
 	h := a.Header()
 	esi.Strip(h, s.Device)
-	if s.Hide {
-		delete(h, "Surrogate-Control")
-	}
+	delete(h, "Surrogate-Control") // also what it says of the template's lifetime
+	delete(h, "Trailer")
 	downstream := "private, no-cache"
 	if field.ParseDirectives(h["Cache-Control"]).NoStore {
 		downstream = "no-store"
 	}
 	for name := range h {
-		if strings.HasSuffix(name, "-Cache-Control") { // targeted fields (RFC 9213)
+		if strings.HasSuffix(name, "-Cache-Control") || slices.Contains(s.Targeted, name) { // RFC 9213
 			delete(h, name)
 		}
 	}

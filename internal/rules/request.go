@@ -18,6 +18,9 @@ type Request struct {
 	Directives field.Directives
 	// Extra is what the operator adds to the key, concealed; empty if nothing.
 	Extra string
+	// Lane keeps requests apart that do not wait for each other: those that different
+	// Terms hold for.
+	Lane string
 	// Version is the version of what the origin makes for such a request now; empty
 	// where there are none.
 	Version string
@@ -140,6 +143,9 @@ func (r *Request) compare(name string, terms *Terms) (value string, present bool
 // vary on names do not tell them apart.
 func (r *Request) Variant(names []string) string {
 	var b []byte
+	if r.Lane != "" {
+		b = append(appendCounted(b, r.Lane), ':')
+	}
 	if r.Extra != "" {
 		b = appendCounted(b, r.Extra)
 	}

@@ -44,9 +44,9 @@ func Storable(req *Request, res *Stored, target *url.URL, terms *Terms) Verdict 
 		return refuse("Vary: * (RFC 9111 4.1)")
 	case terms.Statuses != nil && !slices.Contains(terms.Statuses, res.Status):
 		return refuse("status (statuses)")
-	case req.Authorized() && shared && terms.Authorized == AuthorizedNever:
+	case req.Authorized() && terms.Authorized == AuthorizedNever:
 		return refuse("authorized: never")
-	case req.Authorized() && shared && terms.Authorized != AuthorizedKey && !p.Public && !p.MustRevalidate && !p.SMaxAge.Present:
+	case req.Authorized() && shared && terms.Authorized != AuthorizedKey && !p.Public && !p.MustRevalidate && (!p.SMaxAge.Present || terms.IgnoreSMaxAge):
 		return refuse("request with Authorization (RFC 9111 3.5)")
 	case len(res.Header["Set-Cookie"]) > 0 && refusesCookie(res, terms):
 		return refuse("Set-Cookie (set-cookie, RFC 9111 7.3)")
@@ -137,6 +137,19 @@ func Withheld(res *Stored, terms *Terms) []string {
 		names = append(names, "Set-Cookie")
 	}
 	return names
+}
+
+// Withhold takes out of s, whose Header nobody else has, what other terms than those
+// that it was kept by do not give away.
+func (s *Stored) Withhold(terms *Terms) {
+	if terms.SetCookie == CookieStrip {
+		delete(s.Header, "Set-Cookie")
+	}
+	if !terms.Private {
+		for _, name := range s.Policy.PrivateFields {
+			delete(s.Header, name)
+		}
+	}
 }
 
 // Kept is res as it is kept: without the fields that are withheld.

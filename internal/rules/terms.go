@@ -313,7 +313,7 @@ func (t *Terms) varying(names []string, p *field.Directives) []string {
 	for _, name := range t.VaryHeaders {
 		names = insert(names, name)
 	}
-	shared := p.Public || !t.Private && (p.SMaxAge.Present || p.MustRevalidate) // RFC 9111 §3.5
+	shared := p.Public || !t.Private && (p.SMaxAge.Present && !t.IgnoreSMaxAge || p.MustRevalidate) // RFC 9111 §3.5
 	if (t.Private || t.Authorized == AuthorizedKey) && !shared {
 		names = insert(names, credentials)
 	}
