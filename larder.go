@@ -128,7 +128,9 @@ func (c *Cache) compile(sharing Sharing) (map[string]*engine.Policy, error) {
 // Put it around a whole router, not into one nor around a single route: next gets the
 // URL that the client asked for, also where a prefix was stripped from it, and no path
 // values. Requests of next may outlive the client, and refreshes have none: their
-// contexts have the client's values only as long as its request is being served.
+// contexts have the client's values only as long as its request is being served, unless
+// VaryOn or VaryCookies found something in it. What chooses a response by a value of
+// the context, such as a user, has to be in VaryOn.
 //
 // What next answers is kept only if it says that it may be: by Cache-Control
 // or Expires, or by Last-Modified alone, of which a lifetime is guessed; or if the
