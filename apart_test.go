@@ -2,6 +2,7 @@ package larder_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -369,26 +370,180 @@ func TestTransportPostedBodies(t *testing.T) {
 	cache.Close()
 }
 
-// Whoever has a cache of its own is believed in what it says for others.
+// What speaks for others changes nobody knows what: it goes past a private cache, and
+// not through a shared one.
 func TestTransportFieldsArrive(t *testing.T) {
 	for _, sharing := range []larder.Sharing{larder.Private, larder.Shared} {
 		cache := larder.Cache{Policy: larder.Policy{Sharing: sharing}}
 		transport := cache.Transport(roundTripper(func(r *http.Request) (*http.Response, error) {
-			return response(io.NopCloser(strings.NewReader(r.Header.Get("X-Forwarded-For")))), nil
+			return response(io.NopCloser(strings.NewReader(r.Header.Get("X-Forwarded-Host"))), "Cache-Control: max-age=60"), nil
 		}))
-		r, _ := http.NewRequest("GET", "http://a.example/", nil)
-		r.Header.Set("X-Forwarded-For", "192.0.2.1")
-		res, err := transport.RoundTrip(r)
+		for _, host := range []string{"one", "other"} {
+			r, _ := http.NewRequest("GET", "http://a.example/", nil)
+			r.Header.Set("X-Forwarded-Host", host)
+			res, err := transport.RoundTrip(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			content, _ := io.ReadAll(res.Body)
+			res.Body.Close()
+			want := ""
+			if sharing == larder.Private {
+				want = host
+			}
+			if string(content) != want {
+				t.Errorf("%s: %s gets %q", sharing, host, content)
+			}
+		}
+		cache.Close()
+	}
+}
+
+// Names of fields mean the same in any spelling, also to who sets them past net/http.
+func TestTransportSpellingOfNames(t *testing.T) {
+	s := newSite(t, page("max-age=60"))
+	c := client(t, &larder.Cache{})
+	for _, user := range []string{"alice", "bob"} {
+		r, _ := http.NewRequestWithContext(t.Context(), "GET", s.URL+"/a", nil)
+		r.Header["authorization"] = []string{user}
+		res, err := c.Transport.RoundTrip(r)
 		if err != nil {
 			t.Fatal(err)
 		}
 		content, _ := io.ReadAll(res.Body)
 		res.Body.Close()
-		cache.Close()
-		if arrives := len(content) > 0; arrives != (sharing == larder.Private) {
-			t.Errorf("%s: the origin got %q", sharing, content)
+		if string(content) != "/a for "+user {
+			t.Errorf("%s gets %q", user, content)
 		}
 	}
+}
+
+// A body made of what is kept and what comes can be given up while it is read.
+func TestTransportGivesUpWhatItCompletes(t *testing.T) {
+	content := strings.Repeat("0123456789", 500_000)
+	s := newSite(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=60")
+		w.Header().Set("ETag", `"1"`)
+		http.ServeContent(w, r, "a.txt", timeZero, strings.NewReader(content))
+	})
+	for range 20 {
+		c := client(t, &larder.Cache{})
+		if _, part := ask(t, c, "GET", s.URL, "Range: bytes=0-2000000"); len(part) != 2000001 {
+			t.Fatalf("%d octets", len(part))
+		}
+		res, err := c.Get(s.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.ReadFull(res.Body, make([]byte, 100))
+		res.Body.Close()
+	}
+}
+
+// What comes after revalidate-timeout is kept, also by a private cache.
+func TestTransportKeepsWhatComesLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cache := larder.Cache{Policy: larder.Policy{RevalidateTimeout: time.Second}}
+		defer cache.Close()
+		n := 0
+		transport := cache.Transport(roundTripper(func(r *http.Request) (*http.Response, error) {
+			if n++; n > 1 {
+				time.Sleep(5 * time.Second)
+			}
+			in, out := io.Pipe()
+			version := fmt.Sprint(n)
+			go func() {
+				io.WriteString(out, version)
+				time.Sleep(time.Second)
+				out.Close()
+			}()
+			return response(in, "Cache-Control: max-age=10", `ETag: "`+version+`"`), nil
+		}))
+		for _, want := range []string{"1", "1", "2"} {
+			r, _ := http.NewRequest("GET", "http://a.example/", nil)
+			res, err := transport.RoundTrip(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if content, _ := io.ReadAll(res.Body); string(content) != want {
+				t.Errorf("got %q, want %s", content, want)
+			}
+			res.Body.Close()
+			if want == "1" {
+				time.Sleep(12 * time.Second)
+			}
+			synctest.Wait()
+		}
+	})
+}
+
+// A Touch by one policy takes nothing from what another has kept.
+func TestTouchLeavesWhatIsKeptAsItIs(t *testing.T) {
+	policies := larder.Cache{
+		Policy:    larder.Policy{SetCookie: larder.SetCookieStrip},
+		Policies:  map[string]larder.Policy{"login": {SetCookie: larder.SetCookiePass}},
+		PolicyFor: func(*http.Request) string { return "login" },
+	}
+	defer policies.Close()
+	h := policies.Handler(answer("Cache-Control: max-age=60", "Set-Cookie: id=1"))
+	get(h, "http://h/")
+	if err := policies.Touch(t.Context(), "http://h/"); err != nil {
+		t.Fatal(err)
+	}
+	if a := get(h, "http://h/"); a.Header().Get("Set-Cookie") != "id=1" {
+		t.Errorf("after the touch: %q", a.Header())
+	}
+}
+
+// Two that share a Store do not take each other's for touched for ever.
+func TestGroupsInASharedStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kept := memory.New(memory.Options{Budget: 16 << 20})
+		defer kept.Close()
+		w := &world{}
+		next := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			w.calls.Add(1)
+			answer("Cache-Control: max-age=600")(rw, r)
+		})
+		group := larder.Policy{Group: func(*http.Request) string { return "g" }}
+		var handlers []http.Handler
+		for range 2 {
+			cache := larder.Cache{Store: kept, Policy: group}
+			defer cache.Close()
+			handlers = append(handlers, cache.Handler(next))
+			time.Sleep(time.Second)
+		}
+		for i := range 20 {
+			w.Handler = handlers[i%2]
+			w.get("http://h/")
+			time.Sleep(time.Second)
+		}
+		if got := w.calls.Load(); got != 1 {
+			t.Errorf("the handler was asked %d times", got)
+		}
+	})
+}
+
+// A fetch that calls the Cache does not keep it from being closed.
+func TestCloseWhileAFetchCalls(t *testing.T) {
+	var cache larder.Cache
+	asked, goOn := make(chan bool), make(chan bool)
+	h := cache.Proxy(roundTripper(func(r *http.Request) (*http.Response, error) {
+		asked <- true
+		<-r.Context().Done()
+		<-goOn
+		return nil, errors.Join(errors.New("no answer"), cache.Purge(context.Background(), "http://h/"))
+	}))
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-asked; cancel() }()
+	func() {
+		defer func() { _ = recover() }() // the client has left
+		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, "GET", "http://h/", nil))
+	}()
+	closed := make(chan bool)
+	go func() { cache.Close(); close(closed) }()
+	close(goOn)
+	<-closed
 }
 
 // A condition that is met, or a range, does not keep the whole from being kept.
@@ -433,6 +588,7 @@ func TestTouchGroupOutlivesTheProcess(t *testing.T) {
 				answer("Cache-Control: max-age=60")(rw, r)
 			}))
 			w.get("http://h/")
+			time.Sleep(time.Second)
 			if i == 0 {
 				cache.TouchGroup("g")
 			}

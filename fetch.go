@@ -5,8 +5,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync/atomic"
 
 	"github.com/larderhq/larder/internal/engine"
@@ -146,15 +148,23 @@ func (f *face) fetch(ctx context.Context, r *http.Request, u *url.URL) (*http.Re
 func called(ctx context.Context, r *http.Request, u *url.URL, c *call) *http.Request {
 	in := r.WithContext(context.WithValue(ctx, callKey{}, c))
 	at := *u
-	in.URL, in.Header = &at, r.Header.Clone()
-	if in.Header == nil {
-		in.Header = http.Header{}
-	}
+	in.URL, in.Header = &at, canonicalHeader(r.Header)
 	if u.Scheme == "https" {
 		in.TLS = &tls.ConnectionState{} // which is how the engine knows
 	}
 	c.request = in
 	return in
+}
+
+// canonicalHeader is a copy of h by whose names fields are found: http.Transport sends
+// those of another spelling, too.
+func canonicalHeader(h http.Header) http.Header {
+	out := make(http.Header, len(h))
+	for _, name := range slices.Sorted(maps.Keys(h)) {
+		at := http.CanonicalHeaderKey(name)
+		out[at] = append(out[at], h[name]...)
+	}
+	return out
 }
 
 // A call is one request to the cache by a program, not by a client.

@@ -2,7 +2,6 @@ package larder
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/larderhq/larder/internal/encode"
@@ -74,6 +72,7 @@ type Cache struct {
 	secret []byte        // nil before the first face
 	faces  []*face
 	groups groups
+	clock  engine.Clock
 }
 
 // manyFaces is how many handlers and transports are more than a program has.
@@ -98,12 +97,9 @@ func (c *Cache) compile(sharing Sharing) (map[string]*engine.Policy, error) {
 	var errs []error
 	add := func(name string, p Policy) {
 		compiled, err := p.compile(name, sharing)
-		if p.Version != nil || p.Group != nil {
-			epoch := ""
-			if c.Store != nil && p.Group != nil {
-				epoch = rand.Text() // what was kept before us was touched nobody knows how often
-			}
-			compiled.Version = c.groups.versions(p.Version, p.Group, epoch)
+		compiled.Version = p.Version
+		if p.Group != nil {
+			compiled.Touched = c.groups.touched(p.Group)
 		}
 		all[name], errs = compiled, append(errs, err)
 	}
@@ -215,6 +211,7 @@ func (c *Cache) Proxy(origin http.RoundTripper) http.Handler {
 // add makes an engine of its own for a face. seen, where set, is the request that the
 // functions of policies get to see for one that the engine has.
 func (c *Cache) add(o engine.Config, sharing Sharing, seen func(*http.Request) *http.Request) *face {
+	now, _ := c.now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	policies, err := c.compile(sharing)
@@ -223,7 +220,9 @@ func (c *Cache) add(o engine.Config, sharing Sharing, seen func(*http.Request) *
 	}
 	if c.secret == nil {
 		c.secret = engine.NewSecret()
-		if c.Store == nil {
+		if c.Store != nil {
+			c.groups.since = now
+		} else {
 			c.memory = memory.New(memory.Options{Budget: c.Memory, Now: func() int64 { return time.Now().Unix() }})
 		}
 		for name, p := range policies {
@@ -241,7 +240,7 @@ func (c *Cache) add(o engine.Config, sharing Sharing, seen func(*http.Request) *
 	if c.Log != nil {
 		o.Sink = logger{c.Log}
 	}
-	o.Explain = c.Explain
+	o.Explain, o.Clock = c.Explain, c.clock
 	if c.Compress && sharing == Shared {
 		o.Forward, o.Negotiate = encode.RoundTripper(o.Forward, encode.Options{}), encode.Negotiate(nil)
 	}
@@ -286,6 +285,9 @@ func lookThrough(p *engine.Policy, seen func(*http.Request) *http.Request) {
 			*f = func(r *http.Request) string { return inner(seen(r)) }
 		}
 	}
+	if touched := p.Touched; touched != nil {
+		p.Touched = func(r *http.Request) time.Time { return touched(seen(r)) }
+	}
 }
 
 // A logger writes what became of requests.
@@ -307,23 +309,23 @@ func (l logger) Observe(e *observe.Event) {
 	l.to.LogAttrs(context.Background(), slog.LevelInfo, "request", attrs...)
 }
 
-// groups count how often each group was touched.
-type groups struct{ touched sync.Map } // of *atomic.Uint64
+// groups know when each group was touched last.
+type groups struct {
+	since time.Time // touched is everything in a group that is older
+	at    sync.Map  // of time.Time
+}
 
-// versions joins what two functions, which may be nil, make of a request, and epoch.
-func (g *groups) versions(version, group func(*http.Request) string, epoch string) func(*http.Request) string {
-	return func(r *http.Request) string {
-		v := epoch
-		if version != nil {
-			v += version(r)
+// touched is when what group says a request is of was touched.
+func (g *groups) touched(group func(*http.Request) string) func(*http.Request) time.Time {
+	return func(r *http.Request) time.Time {
+		name := group(r)
+		if name == "" {
+			return time.Time{}
 		}
-		if group == nil {
-			return v
+		if at, ok := g.at.Load(name); ok {
+			return at.(time.Time)
 		}
-		if n, ok := g.touched.Load(group(r)); ok {
-			v = strconv.FormatUint(n.(*atomic.Uint64).Load(), 10) + " " + v
-		}
-		return v
+		return g.since
 	}
 }
 
@@ -343,11 +345,22 @@ func (c *Cache) Touch(ctx context.Context, uri string) error {
 }
 
 // TouchGroup does the same for all that Policy.Group says is of a group. It takes no
-// longer for many. Where there is a Store, everything in a group counts as touched when
-// a Cache is made.
+// longer for many. Where there is a Store, what was in a group before the first handler
+// was made counts as touched: nobody knows what happened before.
 func (c *Cache) TouchGroup(group string) {
-	n, _ := c.groups.touched.LoadOrStore(group, new(atomic.Uint64))
-	n.(*atomic.Uint64).Add(1)
+	now, _ := c.now()
+	c.groups.at.Store(group, now)
+}
+
+// now is the time by which all of the Cache go.
+func (c *Cache) now() (steady, wall time.Time) {
+	c.mu.Lock()
+	if c.clock == nil {
+		c.clock = engine.SystemClock()
+	}
+	clock := c.clock
+	c.mu.Unlock()
+	return clock()
 }
 
 func (c *Cache) each(uri string, do func(f *face, u *url.URL) bool) error {
@@ -374,15 +387,16 @@ func (c *Cache) each(uri string, do func(f *face, u *url.URL) bool) error {
 // may be called again.
 func (c *Cache) Close() error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, f := range c.faces {
+	faces, kept := c.faces, c.memory
+	c.faces = nil
+	c.mu.Unlock()
+	for _, f := range faces { // which waits for fetches, that may call us
 		f.Close()
 	}
-	c.faces = nil
-	if c.memory == nil {
+	if kept == nil {
 		return nil
 	}
-	if err := c.memory.Close(); !errors.Is(err, store.ErrClosed) {
+	if err := kept.Close(); !errors.Is(err, store.ErrClosed) {
 		return err
 	}
 	return nil

@@ -23,9 +23,9 @@ import (
 // sets no Range and no conditions never gets 206 or 304; who does gets what belongs to
 // them. A body need not be read to its end, only closed: if it has not all arrived by
 // then, a private cache calls off the rest and keeps nothing, unless others read it too.
-// Errors are those of base. A private cache believes the program in what it says for
-// others, such as X-Forwarded-For; a shared one keeps those fields from the origin, as
-// nobody knows what they change. What the origin sends compressed only because base asked for it,
+// Errors are those of base. Nobody knows what fields change that speak for others, such
+// as X-Forwarded-For: requests that have them go past a private cache, and a shared one
+// keeps the fields from the origin. What the origin sends compressed only because base asked for it,
 // as http.Transport does by itself, is kept as base gives it: decompressed.
 //
 // A mistake in a policy panics: see Check.
@@ -33,18 +33,7 @@ func (c *Cache) Transport(base http.RoundTripper) http.RoundTripper {
 	if base == nil {
 		base = http.DefaultTransport
 	}
-	return &transport{base: base, face: c.add(engine.Config{Forward: outbound{base}, Trusts: c.personal()}, Private, asCalled)}
-}
-
-// personal tells whether a peer is believed in what it says for others (Forwarded,
-// X-Forwarded-* and their like): the program is, if it asks for itself, and not if
-// what it gets is for everybody.
-func (c *Cache) personal() func(peer string) bool {
-	shared := c.Policy.Sharing == Shared
-	for _, p := range c.Policies {
-		shared = shared || p.Sharing == Shared
-	}
-	return func(string) bool { return !shared }
+	return &transport{base: base, face: c.add(engine.Config{Forward: outbound{base}}, Private, asCalled), shared: c.anyShared()}
 }
 
 // via is the server that r goes to, if that is not the one whose name it has: with
@@ -58,12 +47,22 @@ func via(r *http.Request) string {
 
 type transport struct {
 	*face
-	base http.RoundTripper
+	base   http.RoundTripper
+	shared bool
+}
+
+// anyShared tells whether what a transport gets may be for everybody.
+func (c *Cache) anyShared() bool {
+	shared := c.Policy.Sharing == Shared
+	for _, p := range c.Policies {
+		shared = shared || p.Sharing == Shared
+	}
+	return shared
 }
 
 // RoundTrip implements http.RoundTripper.
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	if !cacheable(r) {
+	if !cacheable(r) || !t.shared && t.SpeaksFor(r.Header) {
 		return t.past(r)
 	}
 	return t.fetch(r.Context(), r, r.URL)

@@ -13,7 +13,7 @@ import (
 // refresh validates what is being served stale: in the background, once at a
 // time, and not again too soon after a failure (RFC 5861 §3).
 func (x *exchange) refresh() {
-	if x.e.backoff.has(x.key, x.steady) {
+	if x.e.backoff.has(marked(x.key, x.req.Lane), x.steady) {
 		return
 	}
 	if x.policy.Terms.Heeds(rules.RequestNoStore) && x.req.Directives.NoStore {
@@ -71,7 +71,7 @@ func (x *exchange) ask(d *rules.Decision) bool {
 			return x.share(f.Result())
 		case <-timeout:
 			if leader {
-				x.abandon(f)
+				x.abandon(f, true)
 			}
 			if stale {
 				return x.deliverStale("revalidate-timeout (RFC 9111 4.2.4)")
@@ -80,7 +80,7 @@ func (x *exchange) ask(d *rules.Decision) bool {
 			return false
 		case <-ctx.Done():
 			if leader {
-				x.abandon(f)
+				x.abandon(f, false)
 			}
 			x.abort(ctx.Err())
 		}
@@ -149,7 +149,7 @@ func (x *exchange) mayWait(d *rules.Decision) bool {
 	if k := x.chosen(); k != nil && (k.Policy.NoCache || k.Lifetime == 0) {
 		return false // each use needs a validation of its own
 	}
-	return !x.e.uncacheable.has(x.key, x.steady)
+	return !x.e.uncacheable.has(marked(x.key, x.req.Lane), x.steady)
 }
 
 // mayLead tells whether the request that goes out is the same for all who may
@@ -204,11 +204,15 @@ func (x *exchange) patience(leader bool) (wait time.Duration, stale bool) {
 }
 
 // abandon leaves a flight that we lead: nobody else would end the body that is
-// meant for us alone.
-func (x *exchange) abandon(f *flight.Flight[*landing]) {
+// meant for us alone. What comes is wanted if it is to be kept all the same.
+func (x *exchange) abandon(f *flight.Flight[*landing], wanted bool) {
 	x.e.spawn(func() {
 		<-f.Landed()
-		f.Result().discard()
+		l := f.Result()
+		if wanted && l.body != nil {
+			l.body.carryOn()
+		}
+		l.discard()
 	})
 }
 
@@ -314,7 +318,7 @@ func (x *exchange) share(l *landing) bool {
 		x.event.Collapsed = true
 		x.fault(l.fault)
 		return true
-	case l.res != nil && l.res.Version != x.req.Version:
+	case l.res != nil && l.res.Outdated(&x.req):
 		// It was asked for before the version changed, which is no answer for
 		// those who came after that: one of us asks anew.
 		x.outdated++

@@ -109,6 +109,7 @@ func (x *exchange) deliverSpool(l *landing, d *rules.Decision) bool {
 			c := rules.CutRange(&x.req, l.res, l.length, &x.policy.Terms)
 			if c.Unsatisfiable {
 				if !waited {
+					l.body.carryOn()
 					l.discard()
 				}
 				x.unsatisfiable(l.res, l.length)

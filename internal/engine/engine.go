@@ -134,6 +134,11 @@ type Policy struct {
 	// field, origins are told, and no standing answer is for such a response.
 	Assembles bool
 
+	// Touched, where set, is when what a request asks for was touched last, on the
+	// Engine's steady clock: what was asked for before that is as of another version.
+	// It is called like Version.
+	Touched func(*http.Request) time.Time
+
 	// Bypass, where set, is why a request goes past the cache; empty: it does not.
 	// It is called like Version.
 	Bypass func(*http.Request) string

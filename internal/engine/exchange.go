@@ -170,6 +170,9 @@ func (x *exchange) read() (err error) {
 	x.req = rules.ReadRequest(x.r.Method, x.e.view(x.r, &x.target))
 	x.req.Extra, x.req.Version = x.policy.marks(x.r)
 	x.req.Lane = x.policy.Label
+	if x.policy.Touched != nil {
+		x.req.Touched = x.policy.Touched(x.r)
+	}
 	return nil
 }
 

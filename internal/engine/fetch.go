@@ -150,6 +150,17 @@ func (x *exchange) job(f *flight.Flight[*landing], d *rules.Decision, background
 	return j
 }
 
+// mark is what the marks know the key by: what holds for one policy need not for
+// another.
+func (j *job) mark() []byte { return marked(j.key, j.req.Lane) }
+
+func marked(key []byte, lane string) []byte {
+	if lane == "" {
+		return key
+	}
+	return append(append(bytes.Clone(key), 0), lane...)
+}
+
 func clearConditions(header http.Header) {
 	for _, name := range []string{"If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since", "If-Range"} {
 		delete(header, name)
@@ -196,7 +207,7 @@ func (e *Engine) fly(ctx context.Context, j *job) {
 func (e *Engine) settle(j *job, l *landing) {
 	if l.failure() {
 		steady, _ := e.Clock()
-		e.backoff.set(j.key, steady, j.policy.Terms.Backoff())
+		e.backoff.set(j.mark(), steady, j.policy.Terms.Backoff())
 	}
 }
 
@@ -413,7 +424,7 @@ func (e *Engine) spool(ctx context.Context, j *job, l *landing, res *rules.Store
 	}
 	l.body = newSpool(w, size)
 	if j.policy.Terms.Private { // the cache is its client's, who wants no more of it
-		l.body.forsaken = func() { body.Close() }
+		l.body.forsaken = callOff(body)
 	}
 	if j.client != nil {
 		// Opened now: the beginning of a body too large to keep is soon gone.
@@ -427,15 +438,24 @@ func (e *Engine) spool(ctx context.Context, j *job, l *landing, res *rules.Store
 	return func() { e.fill(ctx, j, l.body, res, body, size) }, nil
 }
 
+// callOff ends a Read of body that waits for the origin. What of body is in the store is
+// who reads it's to close.
+func callOff(body io.ReadCloser) func() {
+	if b, ok := body.(*joinedBody); ok {
+		body = b.fetched
+	}
+	return func() { _ = body.Close() } // fill learns of it by reading
+}
+
 // remember notes whether a response to j can be shared, so that it is of use to
 // wait for another's fetch.
 func (e *Engine) remember(j *job, shareable bool) {
 	if shareable {
-		e.uncacheable.clear(j.key)
+		e.uncacheable.clear(j.mark())
 		return
 	}
 	steady, _ := e.Clock()
-	e.uncacheable.set(j.key, steady, j.policy.Terms.RememberUncacheable())
+	e.uncacheable.set(j.mark(), steady, j.policy.Terms.RememberUncacheable())
 }
 
 // fill carries a body from the origin into the store, and makes the entry

@@ -102,6 +102,17 @@ func (e *Engine) special(h http.Header, trusted bool) bool {
 	return false
 }
 
+// SpeaksFor tells whether h, of a request, has fields by which a client speaks for
+// others, which the origin does not get to see.
+func (e *Engine) SpeaksFor(h http.Header) bool {
+	for name := range h {
+		if e.spoken.drops(http.CanonicalHeaderKey(name), false) {
+			return true
+		}
+	}
+	return false
+}
+
 // speakFor tells the origin about the client, after what trusted peers said
 // (RFC 7239 §4).
 func (e *Engine) speakFor(r *http.Request, target *canon.Target, h http.Header) {

@@ -198,8 +198,11 @@ func (e *Engine) prepare(entry store.Entry, stored *rules.Stored, p *Policy) *ke
 // compose appends to the reply of k what it consists of.
 func (e *Engine) compose(k *kept) {
 	k.reply = e.appendReply(k.reply, k)
-	if len(k.Policy.NoCacheFields) > 0 { // RFC 9111 §5.2.2.4
-		k.reply = slices.DeleteFunc(k.reply, func(f replyField) bool { return slices.Contains(k.Policy.NoCacheFields, f.name) })
+	terms := &k.policy.Terms
+	if len(k.Policy.NoCacheFields)+len(k.Policy.PrivateFields) > 0 || terms.SetCookie == rules.CookieStrip { // RFC 9111 §5.2.2.4, §5.2.2.7
+		k.reply = slices.DeleteFunc(k.reply, func(f replyField) bool {
+			return slices.Contains(k.Policy.NoCacheFields, f.name) || k.Withholds(f.name, terms)
+		})
 	}
 }
 

@@ -64,7 +64,7 @@ func (e *Engine) complete(ctx context.Context, j *job, a *arrival) (*landing, fu
 	l := &landing{status: a.StatusCode, why: "completed from the origin (RFC 9111 3.3)", res: res, length: size}
 	prefix, err := e.Store.Open(ctx, j.key, j.prefix.entry.ID, 0, -1)
 	if err == nil {
-		whole := &joinedBody{Reader: io.MultiReader(prefix, a.Body), prefix: prefix, rest: a.Body}
+		whole := &joinedBody{Reader: io.MultiReader(prefix, a.Body), kept: prefix, fetched: a.Body}
 		if v := rules.Storable(&j.req, res, nil, &j.policy.Terms); !v.Store {
 			l.why, l.origin = v.Why, whole
 			e.supersede(ctx, j, res.Status)
@@ -86,10 +86,10 @@ func (e *Engine) complete(ctx context.Context, j *job, a *arrival) (*landing, fu
 
 type joinedBody struct {
 	io.Reader
-	prefix, rest io.Closer
+	kept, fetched io.ReadCloser
 }
 
-func (b *joinedBody) Close() error { return errors.Join(b.prefix.Close(), b.rest.Close()) }
+func (b *joinedBody) Close() error { return errors.Join(b.kept.Close(), b.fetched.Close()) }
 
 // joinParts makes one entry of the parts that lie side by side with res, which
 // was just committed (RFC 9111 §3.4).

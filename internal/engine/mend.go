@@ -47,7 +47,7 @@ func (x *exchange) again(res *rules.Stored, first, last int64) (io.ReadCloser, e
 	}
 	j.out.Header["Range"] = []string{wanted}
 	j.out.Header["If-Range"] = res.Header["Etag"]
-	a, f := x.e.send(j.out.WithContext(x.r.Context()), &j.req, j.policy)
+	a, f := x.e.send(j.out.WithContext(unreported(x.r.Context())), &j.req, j.policy)
 	if f != nil {
 		return nil, f.err
 	}

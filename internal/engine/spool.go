@@ -26,6 +26,7 @@ var (
 	errTooLate  = errors.New("engine: this body cannot be had from its beginning any more")
 	errTooSlow  = errors.New("engine: client too slow for a body that others read too")
 	errNobody   = errors.New("engine: nobody reads this body any more")
+	errForsaken = errors.New("engine: the client wants no more of this body")
 )
 
 // A spool is a body on its way from the origin: into the store, and from there
@@ -199,7 +200,7 @@ func (r *spoolReader) Close() error {
 	relay := s.relay
 	forsaken := s.forsaken != nil && len(s.readers) == 0 && s.cause == nil && (s.size < 0 || s.written.Load() < s.size)
 	if forsaken {
-		s.cause = errNobody // who comes now is not to join
+		s.cause = errForsaken // who comes now is not to join
 	}
 	callOff := s.forsaken
 	s.mu.Unlock()

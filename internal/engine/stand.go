@@ -44,7 +44,7 @@ func (e *Engine) Decide(r *http.Request, a *standing.Answer) standing.Verdict {
 // bespoke tells whether a decision depends on more of a request than an Answer names:
 // on what functions of the operator find in it.
 func (e *Engine) bespoke() bool {
-	return e.PolicyFor != nil || e.KeyPart != nil || e.Version != nil || e.Bypass != nil
+	return e.PolicyFor != nil || e.KeyPart != nil || e.Version != nil || e.Touched != nil || e.Bypass != nil
 }
 
 // foresee fills in a with what would be answered, if that is what lookup found.

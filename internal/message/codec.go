@@ -117,7 +117,6 @@ func (d *Decoder) Decode(head []byte, terms *rules.Terms) (*rules.Stored, error)
 	if !s.Chosen() || s.Ended(terms) {
 		s.VaryAny = true // nobody knows for whom it was made, or it would not be kept by these terms
 	}
-	s.Withhold(terms)
 	return s, nil
 }
 

@@ -198,7 +198,7 @@ func (a *answer) decide(s *Settings, status int) bool {
 	case http.StatusPartialContent, http.StatusNotModified, http.StatusPreconditionFailed, http.StatusRequestedRangeNotSatisfiable:
 		if !a.whole {
 			a.reset()
-			a.partial = true
+			a.partial, a.private = true, http.Header{}
 			return true
 		}
 	case http.StatusNoContent:

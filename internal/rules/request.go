@@ -2,6 +2,7 @@ package rules
 
 import (
 	"slices"
+	"time"
 
 	"github.com/larderhq/larder/internal/field"
 )
@@ -24,6 +25,10 @@ type Request struct {
 	// Version is the version of what the origin makes for such a request now; empty
 	// where there are none.
 	Version string
+
+	// Touched is when what was asked for before became outdated, on the steady clock;
+	// the zero time: never.
+	Touched time.Time
 
 	conditional, guards, ranged, authorized bool
 

@@ -92,9 +92,9 @@ func (d *Decision) decide(req *Request, stored *Stored, terms *Terms) {
 		d.forward(stored, ByClient, "client max-age (RFC 9111 5.2.1.1)")
 	case terms.Heeds(RequestMinFresh) && ask.MinFresh.Present && -overdue < ask.MinFresh.Value:
 		d.forward(stored, ByClient, "client min-fresh (RFC 9111 5.2.1.3)")
-	case overdue < 0 && stored.Version != req.Version && !stored.forbidsStale(terms):
+	case overdue < 0 && stored.Outdated(req) && !stored.forbidsStale(terms):
 		d.serve(ServeThenValidate, "version changed (version-function)")
-	case overdue < 0 && stored.Version != req.Version:
+	case overdue < 0 && stored.Outdated(req):
 		d.forward(stored, Stale, "version changed, stale forbidden (version-function, RFC 9111 4.2.4)")
 	case overdue < 0:
 		d.serve(Serve, "fresh (RFC 9111 4.2)")
@@ -109,6 +109,12 @@ func (d *Decision) decide(req *Request, stored *Stored, terms *Terms) {
 	default:
 		d.forward(stored, Stale, "stale (RFC 9111 4.3)")
 	}
+}
+
+// Outdated tells whether s is of another version than the origin makes for req now, or
+// was asked for before what req is about was touched.
+func (s *Stored) Outdated(req *Request) bool {
+	return s.Version != req.Version || s.Received.Add(-s.Delay).Before(req.Touched)
 }
 
 func (d *Decision) serve(a Action, why string) { d.Action, d.Why = a, why }

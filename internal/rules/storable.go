@@ -139,17 +139,10 @@ func Withheld(res *Stored, terms *Terms) []string {
 	return names
 }
 
-// Withhold takes out of s, whose Header nobody else has, what other terms than those
-// that it was kept by do not give away.
-func (s *Stored) Withhold(terms *Terms) {
-	if terms.SetCookie == CookieStrip {
-		delete(s.Header, "Set-Cookie")
-	}
-	if !terms.Private {
-		for _, name := range s.Policy.PrivateFields {
-			delete(s.Header, name)
-		}
-	}
+// Withholds tells whether a field of s, which may have been kept by other terms, is not
+// given away by these.
+func (s *Stored) Withholds(name string, terms *Terms) bool {
+	return terms.SetCookie == CookieStrip && name == "Set-Cookie" || !terms.Private && slices.Contains(s.Policy.PrivateFields, name)
 }
 
 // Kept is res as it is kept: without the fields that are withheld.
