@@ -132,6 +132,14 @@ func (c *compiler) fields(what string, names []string) []string {
 	return canonical(names)
 }
 
+func (c *compiler) cookies(what string, names []string) {
+	for _, name := range names {
+		if !field.IsToken(name) {
+			c.mistake("%s: %q is no name of a cookie", what, name)
+		}
+	}
+}
+
 func (c *compiler) statuses(codes []int) []int {
 	for _, code := range codes {
 		if code < 200 || code > 599 || code == http.StatusNotModified {
@@ -184,11 +192,7 @@ func (c *compiler) esi(e *ESI) {
 			c.mistake("ESI.Hosts: %q is no host, or host:port", host)
 		}
 	}
-	for _, name := range e.Cookies {
-		if !field.IsToken(name) {
-			c.mistake("ESI.Cookies: %q is no name of a cookie", name)
-		}
-	}
+	c.cookies("ESI.Cookies", e.Cookies)
 	if min(e.Depth, e.Includes, e.Parallel) < 0 || min(e.PageSize, e.FragmentSize) < 0 || e.Time < 0 {
 		c.mistake("ESI: a limit is below zero")
 	}
@@ -221,11 +225,7 @@ func canonical(names []string) []string {
 
 // keyPart is what chooses a response beside its Vary, or nil.
 func (c *compiler) keyPart(p *Policy) func(*http.Request) string {
-	for _, name := range p.VaryCookies {
-		if !field.IsToken(name) {
-			c.mistake("VaryCookies: %q is no name of a cookie", name)
-		}
-	}
+	c.cookies("VaryCookies", p.VaryCookies)
 	if len(p.VaryCookies) == 0 {
 		return p.VaryOn
 	}

@@ -47,13 +47,16 @@ type framed struct {
 
 // RoundTrip implements http.RoundTripper.
 func (f *framed) RoundTrip(r *http.Request) (*http.Response, error) {
-	here := &frame{cache: f.cache, face: f.face, url: r.URL.Scheme + "://" + r.URL.Host + r.URL.RequestURI(), above: frameOf(r.Context())}
+	here := &frame{cache: f.cache, face: f.face, url: absolute(r.URL), above: frameOf(r.Context())}
 	if here.above != nil {
 		here.depth = here.above.depth + 1
 	}
 	here.ctx = context.WithValue(r.Context(), frameKey{}, here)
 	return f.RoundTripper.RoundTrip(r.WithContext(here.ctx))
 }
+
+// absolute is u as pages and parts are told apart by.
+func absolute(u *url.URL) string { return u.Scheme + "://" + u.Host + u.RequestURI() }
 
 // A part is the context of a request for a part of a page. It ends with that of the
 // program, but its values are those that the page came with: what a router has added
@@ -102,7 +105,7 @@ func (c *Cache) Fetch(ctx context.Context, r *http.Request) (*http.Response, err
 	case r.Body != nil && r.Body != http.NoBody:
 		return nil, fmt.Errorf("%w: the request has content", ErrFetch)
 	}
-	asked := u.Scheme + "://" + u.Host + u.RequestURI()
+	asked := absolute(u)
 	for f := page; f != nil; f = f.above {
 		if f.depth >= MaxFetchDepth {
 			return nil, fmt.Errorf("%w: %s is nested too deep", ErrFetch, asked)

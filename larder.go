@@ -168,7 +168,7 @@ func (c *Cache) assembled(f *face) http.Handler {
 	}
 	return &page.Handler{
 		Cache: f, Name: "larder",
-		Fetch: f.fetch,
+		Fetch: func(r *http.Request) (*http.Response, error) { return f.fetch(r.Context(), r, r.URL) },
 		Settings: func(r *http.Request) *page.Settings {
 			if c.PolicyFor == nil {
 				return settings[""]

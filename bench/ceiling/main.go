@@ -51,7 +51,7 @@ func main() {
 	flag.IntVar(&o.clients, "clients", 64, "how many ask at the same time")
 	flag.Uint64Var(&o.seed, "seed", 1, "of sizes, bodies and requests")
 	flag.Float64Var(&o.skew, "skew", 1.01, "how much more often popular objects are asked for: the s of Zipf's law, above 1")
-	flag.StringVar(&o.dir, "dir", "", "`folder` to make the scratch folder with the disk in; empty: that for temporary files")
+	flag.StringVar(&o.dir, "dir", "", "`folder` to make the scratch folder with the disk in; empty: $TMPDIR, or /tmp")
 	flag.StringVar(&o.larder, "larder", "", "the `program`; empty: it is built from this checkout")
 	flag.BoolVar(&o.verbose, "v", false, "print each sample")
 	flag.Parse()

@@ -61,7 +61,7 @@ func main() {
 	flag.IntVar(&o.urls, "urls", 600, "how many URLs there are, of about 100 KiB each")
 	flag.StringVar(&o.memory, "memory", "4MiB", "`SIZE` for --memory")
 	flag.StringVar(&o.disk, "disk", "512MiB", "`SIZE` of the disk; empty: none, which proves only that this command works")
-	flag.StringVar(&o.dir, "dir", "", "`folder` to make the scratch folder with the disk in; empty: that for temporary files")
+	flag.StringVar(&o.dir, "dir", "", "`folder` to make the scratch folder with the disk in; empty: $TMPDIR, or /tmp")
 	flag.DurationVar(&o.limit, "limit", time.Second, "most `time` from a start to the first answer, in modes kill and full")
 	calls := flag.String("calls", "pwrite64 pread64 fdatasync fsync openat renameat unlinkat ftruncate fallocate", "system `calls` that fail, in mode strace")
 	flag.IntVar(&o.most, "calls-each", 12, "how many calls of a kind fail, one a life, in mode strace")

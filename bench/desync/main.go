@@ -95,7 +95,7 @@ func main() {
 	flag.IntVar(&o.clients, "clients", 12, "how many streams are on their way at the same time")
 	flag.DurationVar(&o.timeout, "timeout", 20*time.Second, "`time` without an octet from Larder after which it hangs")
 	flag.DurationVar(&o.limit, "limit", time.Hour, "most `time` that all may take; then it fails")
-	flag.StringVar(&o.dir, "dir", "", "`folder` to make the scratch folder in; empty: the system's own for temporary files")
+	flag.StringVar(&o.dir, "dir", "", "`folder` to make the scratch folder in; empty: $TMPDIR, or /tmp")
 	flag.StringVar(&o.larder, "larder", "", "the `program`; empty: it is built from this checkout")
 	flag.BoolVar(&o.control, "control", false, "send the streams to the origins without larder, which has to fail")
 	flag.BoolVar(&o.verbose, "v", false, "print an example for each reason of a refusal")

@@ -55,7 +55,7 @@ func main() {
 	flag.IntVar(&o.setMiB, "set", 512, "all objects of a size together, in `MiB`")
 	flag.StringVar(&o.memory, "memory", "32MiB", "`SIZE` for larder's --memory")
 	sizes := flag.String("sizes", "4KiB 64KiB 10MiB", "`sizes` to measure")
-	flag.StringVar(&o.dir, "dir", "", "`folder` to make the scratch folder with both caches in; empty: the system's own for temporary files")
+	flag.StringVar(&o.dir, "dir", "", "`folder` to make the scratch folder with both caches in; empty: $TMPDIR, or /tmp")
 	flag.StringVar(&o.larder, "larder", "", "the `program`; empty: it is built from this checkout")
 	flag.StringVar(&o.serverCPU, "server-cpu", "0", "`CPUs` of the server under test")
 	flag.StringVar(&o.loadCPU, "load-cpu", "1", "`CPUs` of the load")

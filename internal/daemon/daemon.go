@@ -5,7 +5,6 @@ package daemon
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"encoding/hex"
 	"fmt"
 	"log/slog"
@@ -141,18 +140,10 @@ func New(o Options) (*Daemon, error) {
 func (d *Daemon) assembled(terms *rules.Terms) http.Handler {
 	settings := d.opt.Pages
 	settings.Device, settings.Hide, settings.Targeted = "larder", terms.Surrogate, terms.TargetedFields
-	parts := local.RoundTripper(d.engine)
 	return &page.Handler{
 		Cache: d.engine, Name: "larder",
 		Settings: func(*http.Request) *page.Settings { return &settings },
-		Fetch: func(ctx context.Context, r *http.Request, u *url.URL) (*http.Response, error) {
-			in := r.WithContext(ctx)
-			in.URL = u
-			if u.Scheme == "https" {
-				in.TLS = &tls.ConnectionState{} // which is how the engine knows
-			}
-			return parts.RoundTrip(in)
-		},
+		Fetch:    local.RoundTripper(d.engine).RoundTrip,
 		Failed: func(r *http.Request, err error) {
 			d.opt.Notes.Error(fmt.Sprintf("the page http://%s%s cannot be assembled: %v", r.Host, r.RequestURI, err))
 		},

@@ -106,8 +106,7 @@ func (p *Passing) end() {
 func (p *Passing) keep(res *http.Response) {
 	e, terms := p.e, &p.policy.Terms
 	req := rules.ReadRequest(p.r.Method, rules.Header(message.EndToEnd(p.r.Header)))
-	req.Extra, req.Version = p.policy.marks(p.r)
-	req.Lane = p.policy.Label
+	req.Marks = p.policy.marks(p.r)
 	at := rules.Receipt{Asked: p.asked}
 	at.Arrived, at.Wall = e.Clock()
 	stored := rules.Receive(&req, res.StatusCode, message.EndToEnd(res.Header), at, terms)

@@ -168,25 +168,25 @@ func (x *exchange) read() (err error) {
 	}
 	x.key = x.target.AppendKey(x.key, x.e.Site)
 	x.req = rules.ReadRequest(x.r.Method, x.e.view(x.r, &x.target))
-	x.req.Extra, x.req.Version = x.policy.marks(x.r)
-	x.req.Lane = x.policy.Label
-	if x.policy.Touched != nil {
-		x.req.Touched = x.policy.Touched(x.r)
-	}
+	x.req.Marks = x.policy.marks(x.r)
 	return nil
 }
 
-// marks are what the operator adds to the key of r, concealed, and the version.
-func (p *Policy) marks(r *http.Request) (extra, version string) {
+// marks are what p says of r.
+func (p *Policy) marks(r *http.Request) rules.Marks {
+	m := rules.Marks{Lane: p.Label}
 	if p.KeyPart != nil {
 		if part := p.KeyPart(r); part != "" {
-			extra = p.Terms.Conceal(p.Label + "\x00" + part)
+			m.Extra = p.Terms.Conceal(p.Label + "\x00" + part)
 		}
 	}
 	if p.Version != nil {
-		version = p.Version(r)
+		m.Version = p.Version(r)
 	}
-	return extra, version
+	if p.Touched != nil {
+		m.Touched = p.Touched(r)
+	}
+	return m
 }
 
 // passes is why the operator keeps a GET or HEAD from the cache; empty: it is not.

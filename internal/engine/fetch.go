@@ -142,7 +142,7 @@ func (x *exchange) job(f *flight.Flight[*landing], d *rules.Decision, background
 		j.clientConditions = x.req.Conditional() || x.req.GuardsState()
 	}
 	j.req = rules.ReadRequest(method, asked)
-	j.req.Extra, j.req.Version, j.req.Lane = x.req.Extra, x.req.Version, x.req.Lane
+	j.req.Marks = x.req.Marks
 	j.out = &http.Request{
 		Method: method, URL: x.target.Outgoing(), Host: x.target.Host, Header: x.e.outbound(x.policy, asked, x.r), Body: http.NoBody,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: x.r.RemoteAddr,

@@ -49,7 +49,7 @@ func FuzzAssemble(f *testing.F) {
 	f.Fuzz(func(t *testing.T, before, in, after, q string, strict bool) {
 		const secret = "S3CR3T"
 		if strings.Contains(before+in+after+q, "S3CR") || strings.Contains(in, "</esi:remove") || len(before+in+after) > 16<<10 {
-			t.Skip()
+			return // not what this is about
 		}
 		template := before + "<esi:remove>" + in + secret + "</esi:remove>" + after
 		p := &Page{

@@ -46,9 +46,8 @@ type Settings struct {
 type Handler struct {
 	// Cache answers, with Surrogate-Control where there is one.
 	Cache http.Handler
-	// Fetch gets a fragment through the cache. u is absolute; r has the fields to
-	// send.
-	Fetch func(ctx context.Context, r *http.Request, u *url.URL) (*http.Response, error)
+	// Fetch gets a fragment through the cache. The URL of its request is absolute.
+	Fetch func(*http.Request) (*http.Response, error)
 	// Settings are those for a request; nil: nothing is assembled.
 	Settings func(*http.Request) *Settings
 	// Name identifies us in Proxy-Status.
@@ -268,7 +267,7 @@ func (a *answer) page(s *Settings) *esi.Page {
 				fields = own
 			}
 			r := &http.Request{Method: http.MethodGet, URL: to, Host: to.Host, Header: fields.Clone(), RemoteAddr: a.r.RemoteAddr, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
-			return a.h.Fetch(ctx, r.WithContext(ctx), to)
+			return a.h.Fetch(r.WithContext(ctx))
 		},
 	}
 }

@@ -17,18 +17,7 @@ type Request struct {
 	// Directives are those of Cache-Control, or of Pragma where there is no
 	// Cache-Control.
 	Directives field.Directives
-	// Extra is what the operator adds to the key, concealed; empty if nothing.
-	Extra string
-	// Lane keeps requests apart that do not wait for each other: those that different
-	// Terms hold for.
-	Lane string
-	// Version is the version of what the origin makes for such a request now; empty
-	// where there are none.
-	Version string
-
-	// Touched is when what was asked for before became outdated, on the steady clock;
-	// the zero time: never.
-	Touched time.Time
+	Marks
 
 	conditional, guards, ranged, authorized bool
 
@@ -43,6 +32,21 @@ type compared struct {
 	name   string
 	value  string
 	hidden bool
+}
+
+// Marks are what the operator says of a request. The zero Marks say nothing.
+type Marks struct {
+	// Extra is what is added to the key, concealed; empty if nothing.
+	Extra string
+	// Lane keeps requests apart that do not wait for each other: those that different
+	// Terms hold for.
+	Lane string
+	// Version is the version of what the origin makes for such a request now; empty
+	// where there are none.
+	Version string
+	// Touched is when what was asked for before became outdated, on the steady clock;
+	// the zero time: never.
+	Touched time.Time
 }
 
 // comparedLimit is how many fields are remembered; any further ones are
