@@ -191,33 +191,19 @@ type follower struct {
 }
 
 // Next implements flow.Source: it waits until there is something.
-func (f *follower) Next() ([]byte, error) {
-	for {
-		if f.closed.Load() {
-			return nil, errClosed
-		}
-		if err := f.ctx.Err(); err != nil {
-			return nil, err
-		}
-		piece, moved, err := f.writer.from(f.off)
-		if len(piece) > 0 || err != nil {
-			return piece, err
-		}
-		select {
-		case <-moved:
-		case <-f.ctx.Done():
-		}
-	}
-}
+func (f *follower) Next() ([]byte, error) { return flow.Follow(f.ctx, f.from) }
 
-// from returns what was written from off, or why nothing will be, or a channel
-// that is closed when that may have changed.
-func (w *writer) from(off int64) (piece []byte, moved <-chan struct{}, err error) {
+// from returns what follows, or why nothing will, or a channel: see flow.Follow.
+func (f *follower) from() (piece []byte, moved <-chan struct{}, err error) {
+	w := f.writer
+	if f.closed.Load() {
+		return nil, nil, errClosed
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	body := w.value[w.front:len(w.value):len(w.value)]
-	if off < int64(len(body)) {
-		return body[off:], nil, nil
+	if f.off < int64(len(body)) {
+		return body[f.off:], nil, nil
 	}
 	if over := w.progress.Over(); over != nil {
 		return nil, nil, over

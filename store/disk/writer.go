@@ -386,7 +386,7 @@ func (f *follower) Next() ([]byte, error) {
 		return f.block, nil
 	}
 	var err error
-	if f.block, err = f.more(); err != nil {
+	if f.block, err = flow.Follow(f.ctx, f.from); err != nil {
 		f.block = nil
 		return nil, err
 	}
@@ -394,42 +394,32 @@ func (f *follower) Next() ([]byte, error) {
 	return f.block, nil
 }
 
-// more returns what follows at off, as soon as there is something.
-func (f *follower) more() ([]byte, error) {
+// from returns what follows at off, or why nothing will, or a channel: see flow.Follow.
+func (f *follower) from() (piece []byte, moved <-chan struct{}, err error) {
 	w := f.writer
-	for {
-		if err := f.ctx.Err(); err != nil {
-			return nil, err
-		}
-		w.mu.Lock()
-		if f.off < w.size {
-			if f.off >= w.stored {
-				octets := w.tail[f.off-w.stored : w.size-w.stored]
-				w.mu.Unlock()
-				return octets[:len(octets):len(octets)], nil
-			}
-			b := body{v: w.v, size: w.stored, parts: w.parts}
-			p := w.parts[b.find(f.off)]
-			seen := w.size
-			w.mu.Unlock()
-			b.parts = []part{p}
-			octets, err := b.block(f.ctx, f.off, nil)
-			if err == nil && int64(len(octets)) > seen-f.off {
-				octets = octets[:seen-f.off]
-			}
-			return octets, err
-		}
-		if over := w.progress.Over(); over != nil {
-			w.mu.Unlock()
-			return nil, over
-		}
-		moved := w.progress.Moved()
+	w.mu.Lock()
+	switch over := w.progress.Over(); {
+	case f.off >= w.size && over != nil:
 		w.mu.Unlock()
-		select {
-		case <-moved:
-		case <-f.ctx.Done():
-		}
+		return nil, nil, over
+	case f.off >= w.size:
+		defer w.mu.Unlock()
+		return nil, w.progress.Moved(), nil
+	case f.off >= w.stored:
+		octets := w.tail[f.off-w.stored : w.size-w.stored]
+		w.mu.Unlock()
+		return octets[:len(octets):len(octets)], nil, nil
 	}
+	b := body{v: w.v, size: w.stored, parts: w.parts}
+	p := w.parts[b.find(f.off)]
+	seen := w.size
+	w.mu.Unlock()
+	b.parts = []part{p}
+	octets, err := b.block(f.ctx, f.off, nil)
+	if err == nil && int64(len(octets)) > seen-f.off {
+		octets = octets[:seen-f.off]
+	}
+	return octets, nil, err
 }
 
 // Advance implements flow.Source.

@@ -433,32 +433,23 @@ type follower struct {
 }
 
 // Next implements flow.Source: it waits until there is something.
-func (f *follower) Next() ([]byte, error) {
+func (f *follower) Next() ([]byte, error) { return flow.Follow(f.ctx, f.from) }
+
+// from returns what follows, or why nothing will, or a channel: see flow.Follow.
+func (f *follower) from() (piece []byte, moved <-chan struct{}, err error) {
 	w := f.writer
-	for {
-		if f.closed.Load() {
-			return nil, errClosed
-		}
-		if err := f.ctx.Err(); err != nil {
-			return nil, err
-		}
-		w.mu.Lock()
-		if f.off < w.size {
-			piece := w.body()[f.off:w.size:w.size]
-			w.mu.Unlock()
-			return piece, nil
-		}
-		if over := w.progress.Over(); over != nil {
-			w.mu.Unlock()
-			return nil, over
-		}
-		moved := w.progress.Moved()
-		w.mu.Unlock()
-		select {
-		case <-moved:
-		case <-f.ctx.Done():
-		}
+	if f.closed.Load() {
+		return nil, nil, errClosed
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if f.off < w.size {
+		return w.body()[f.off:w.size:w.size], nil, nil
+	}
+	if over := w.progress.Over(); over != nil {
+		return nil, nil, over
+	}
+	return nil, w.progress.Moved(), nil
 }
 
 // Advance implements flow.Source.

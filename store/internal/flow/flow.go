@@ -3,6 +3,7 @@
 package flow
 
 import (
+	"context"
 	"errors"
 	"io"
 )
@@ -96,4 +97,23 @@ func (p *Progress) Moved() <-chan struct{} {
 		p.moved = make(chan struct{})
 	}
 	return p.moved
+}
+
+// Follow returns what from has of a body in the making: octets, an error, or, without
+// either, a channel that is closed when that may have changed, for which it waits. It
+// fails with the error of ctx once that has ended.
+func Follow(ctx context.Context, from func() (piece []byte, moved <-chan struct{}, err error)) ([]byte, error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		piece, moved, err := from()
+		if moved == nil {
+			return piece, err
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+		}
+	}
 }
