@@ -23,7 +23,11 @@ func (x *exchange) refresh() {
 	if x.chosen().Validator() {
 		d.Action = rules.Validate
 	}
-	f, leader := x.e.flights.Join(x.key, x.req.Variant(x.chosen().Vary))
+	lane := x.req.Variant(x.chosen().Vary)
+	f, leader := x.e.flights.Join(x.key, lane)
+	if !leader && x.tooOld(f) { // what it brings is no refresh for this request
+		f, leader = x.e.flights.Join(x.key, "anew\x00"+lane)
+	}
 	if !leader {
 		return
 	}
@@ -33,6 +37,18 @@ func (x *exchange) refresh() {
 	}
 	j := x.job(f, &d, true)
 	x.e.fly(x.behind(), j)
+}
+
+// tooOld tells whether f, which is still bringing a body, was asked before the version
+// changed or the resource was touched.
+func (x *exchange) tooOld(f *flight.Flight[*landing]) bool {
+	select {
+	case <-f.Landed():
+		l := f.Result()
+		return l.res != nil && l.res.Outdated(&x.req)
+	default:
+		return false
+	}
 }
 
 // ask goes to the origin, or waits for one who does. It returns false if the

@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -232,6 +233,35 @@ func TestPoliciesByRequest(t *testing.T) {
 		w.Advance(2 * time.Minute)
 		w.Get("/a", "Policy: long").WantHit()
 		w.Get("/a").WantMiss("stale")
+		w.WantCount(3)
+	})
+}
+
+// A fetch that was asked before the version changed again, and whose body is still
+// coming, does not stand in for the refresh; one runs beside it, and no more.
+func TestCOL10_AnOldFetchIsNoRefresh(t *testing.T) {
+	version := "1"
+	sim.RunWith(t, func(c *engine.Config) { c.Version = func(*http.Request) string { return version } }, func(w *sim.World) {
+		in, out := io.Pipe()
+		w.Origin(keptPage("max-age=600"), sim.Reply{Header: []string{"Cache-Control: max-age=600"}, Stream: in, Length: -1},
+			sim.Reply{Header: []string{"Cache-Control: max-age=600"}, Body: "third", Delay: time.Second})
+		w.Get("/a").Want(200, "page")
+		w.Settle()
+		version = "2"
+		w.Get("/a").Want(200, "page").WantHit()
+		w.Settle()
+		w.Get("/a").Want(200, "page").WantHit()
+		w.WantCount(2)
+		version = "3"
+		for range 3 {
+			w.Get("/a").Want(200, "page").WantHit()
+			w.Settle()
+		}
+		w.WantCount(3)
+		w.Advance(2 * time.Second)
+		w.Get("/a").Want(200, "third").WantHit()
+		out.CloseWithError(io.ErrUnexpectedEOF)
+		w.Settle()
 		w.WantCount(3)
 	})
 }
