@@ -182,6 +182,40 @@ func (t *Target) AppendKey(dst []byte, site string) []byte {
 	return dst
 }
 
+// AppendPathKey writes the key of the target for a site that knows resources by their
+// paths alone, whichever host, scheme and query they are asked for with. Paths that
+// differ only in what is escaped without need have one key; an escaped slash is
+// none.
+func (t *Target) AppendPathKey(dst []byte, site string) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(site)))
+	dst = append(append(dst, site...), 0, 0) // no scheme, no host
+	path := make([]byte, 0, len(t.Path)+8)
+	for i := 0; i < len(t.Path); i++ {
+		c := t.Path[i]
+		switch {
+		case c == '%' && i+2 < len(t.Path) && isHex(t.Path[i+1]) && isHex(t.Path[i+2]):
+			c = unhex(t.Path[i+1])<<4 | unhex(t.Path[i+2])
+			i += 2
+			if c == '/' || c == '%' || !TargetOctet(c) || c == '?' {
+				path = append(path, '%', upperHex[c>>4], upperHex[c&15])
+				continue
+			}
+		}
+		path = append(path, c)
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(path)))
+	return append(dst, path...)
+}
+
+const upperHex = "0123456789ABCDEF"
+
+func unhex(c byte) byte {
+	if c <= '9' {
+		return c - '0'
+	}
+	return c | 0x20 - 'a' + 10
+}
+
 // String is the target as a URI.
 func (t *Target) String() string {
 	s := t.Scheme + "://" + t.Host + t.Path

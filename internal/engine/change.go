@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"sync"
 	"time"
 
@@ -24,6 +25,18 @@ func (e *Engine) Purge(ctx context.Context, u *url.URL) bool {
 	return ok
 }
 
+// PurgeAll forgets all that is stored, and keeps fetches under way from being found.
+// It takes no time however much there is: what is stored is not found any more, and
+// leaves the store as what nobody asks for does. After a restart with a store that
+// lasts and the same Site it would be found again.
+func (e *Engine) PurgeAll() {
+	site := e.Site + "\x00" + strconv.FormatUint(e.purges.Add(1), 10)
+	e.site.Store(&site)
+	if e.Standing != nil {
+		e.Standing.ChangedAll()
+	}
+}
+
 // outdated is a version that nothing ever has.
 const outdated = "\x00outdated"
 
@@ -35,7 +48,7 @@ func (e *Engine) Touch(ctx context.Context, u *url.URL) bool {
 	if !ok {
 		return false
 	}
-	key := t.AppendKey(nil, e.Site)
+	key := e.key(&t)
 	e.flights.Forget(key, nil) // what they bring may be of before
 	p := &e.Config.Policy
 	for _, k := range e.entries(ctx, key, p) {
@@ -68,7 +81,7 @@ func (e *Engine) Pass(r *http.Request) *Passing {
 		u.Host = r.Host
 	}
 	if p.target, p.known = canon.Resource(&u); p.known && r.Method == http.MethodPost {
-		p.posted = e.flights.Alone(p.target.AppendKey(nil, e.Site)) // see Engine.pass
+		p.posted = e.flights.Alone(e.key(&p.target)) // see Engine.pass
 	}
 	return p
 }
@@ -115,7 +128,7 @@ func (p *Passing) keep(res *http.Response) {
 	}
 	req.Method = http.MethodGet // whom it may answer from now on
 	client, leave := context.WithCancel(p.r.Context())
-	j := &job{f: p.posted, policy: p.policy, key: p.target.AppendKey(nil, e.Site), target: p.target, req: req, client: client}
+	j := &job{f: p.posted, policy: p.policy, key: e.key(&p.target), target: p.target, req: req, client: client}
 	var l landing
 	from := res.Body
 	fill, err := e.spool(e.ctx, j, &l, stored, from, res.ContentLength)

@@ -9,8 +9,10 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/larderhq/larder/internal/canon"
 	"github.com/larderhq/larder/internal/flight"
 	"github.com/larderhq/larder/internal/observe"
 	"github.com/larderhq/larder/internal/rules"
@@ -35,6 +37,10 @@ type Config struct {
 	// Site keeps the keys of one site apart from those of another in the same
 	// store.
 	Site string
+
+	// Paths says that the origin knows resources by their paths alone, as storage
+	// does: hosts, schemes and queries are no part of a key.
+	Paths bool
 
 	// Name identifies us in Cache-Status and Proxy-Status. Empty means
 	// "larder".
@@ -188,6 +194,8 @@ type Engine struct {
 	exchanges   sync.Pool
 	hit         string // how our member of Cache-Status begins on a hit
 	spoken      spoken
+	site        atomic.Pointer[string] // what keys begin with; see PurgeAll
+	purges      atomic.Uint64
 
 	// background holds the fetches, which outlive the clients that caused them.
 	background     sync.WaitGroup
@@ -212,6 +220,7 @@ func New(c Config) *Engine {
 	if e.Standing != nil {
 		e.Store = changing{e.Store, e.Standing}
 	}
+	e.site.Store(&e.Site)
 	e.uncacheable.seed()
 	e.backoff.seed()
 	e.spoken.learn(spokenFor)
@@ -223,6 +232,16 @@ func New(c Config) *Engine {
 
 // NewSecret draws a rules.Terms.Secret.
 func NewSecret() []byte { return []byte(rand.Text() + rand.Text()) }
+
+// key is what t is stored under.
+func (e *Engine) key(t *canon.Target) []byte { return e.keyOf(t, *e.site.Load(), nil) }
+
+func (e *Engine) keyOf(t *canon.Target, site string, dst []byte) []byte {
+	if e.Paths {
+		return t.AppendPathKey(dst, site)
+	}
+	return t.AppendKey(dst, site)
+}
 
 // policy is what holds for r.
 func (e *Engine) policy(r *http.Request) *Policy {

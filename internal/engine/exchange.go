@@ -30,6 +30,7 @@ type exchange struct {
 	came         time.Time // steady
 	steady, wall time.Time // when the request came, or came round again
 	target       canon.Target
+	site         *string // what the key begins with
 	req          rules.Request
 	event        observe.Event
 	counted      countedWriter
@@ -166,10 +167,16 @@ func (x *exchange) read() (err error) {
 	if x.target, err = canon.Parse(x.r, x.secure()); err != nil {
 		return err
 	}
-	x.key = x.target.AppendKey(x.key, x.e.Site)
+	x.name()
 	x.req = rules.ReadRequest(x.r.Method, x.e.view(x.r, &x.target))
 	x.req.Marks = x.policy.marks(x.r)
 	return nil
+}
+
+// name finds the key.
+func (x *exchange) name() {
+	x.site = x.e.site.Load()
+	x.key = x.e.keyOf(&x.target, *x.site, x.key[:0])
 }
 
 // marks are what p says of r.
@@ -257,6 +264,10 @@ func (x *exchange) lookup() {
 	x.whole, x.part = nil, nil
 	if x.e.Standing != nil {
 		x.moment = x.e.Standing.Moment(x.key)
+		if x.site != x.e.site.Load() { // all was purged between name and Moment
+			x.name()
+			x.moment = x.e.Standing.Moment(x.key)
+		}
 	}
 	var err error
 	x.entries, err = x.e.Store.Lookup(x.r.Context(), x.key, x.entries[:0])

@@ -204,7 +204,7 @@ func (x *exchange) deliverPosted(j *job, l *landing, fill func()) {
 //
 // spare, which may be nil, is the flight of the very answer that invalidates.
 func (e *Engine) invalidate(ctx context.Context, target *canon.Target, spare *flight.Flight[*landing]) {
-	key := target.AppendKey(nil, e.Site)
+	key := e.key(target)
 	e.flights.Forget(key, spare)
 	_ = e.Store.Forget(ctx, key) // a store that fails has nothing to serve
 }
@@ -224,7 +224,7 @@ func (e *Engine) forget(ctx context.Context, target *canon.Target, header rules.
 // shows nothing it may still be reading what it has, and that is forgotten.
 func (e *Engine) doubt(ctx context.Context, target *canon.Target, p *Policy) {
 	ctx = context.WithoutCancel(ctx)
-	key := target.AppendKey(nil, e.Site)
+	key := e.key(target)
 	e.flights.Forget(key, nil)
 	known := e.entries(ctx, key, p)
 	if len(known) == 0 {
