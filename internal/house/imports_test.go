@@ -16,11 +16,12 @@ const module = "github.com/larderhq/larder"
 // module that stand in an earlier layer, and none else. What stands in one
 // layer does not know each other.
 var layers = [][]string{
-	{"internal/field", "internal/flight", "internal/interim", "store", "internal/evict", "internal/vfs", "store/internal/flow", "store/disk/internal/index"},
+	{"internal/field", "internal/flight", "internal/interim", "store", "internal/evict", "internal/vfs", "store/internal/flow", "store/disk/internal/index", "gateway/internal/upload"},
 	{"internal/rules", "store/memory", "store/disk", "store/blobs", "store/storetest", "internal/observe", "internal/canon", "internal/simulate", "internal/encode", "internal/esi"},
 	{"internal/message", "internal/standing", "store/tier"},
 	{"internal/engine", "internal/page"},
 	{"internal/origin", "internal/local", "gateway", "internal/front"},
+	{"gateway/file", "gateway/archive", "gateway/s3", "gateway/sftp", "gateway/ftp", "gateway/webdav", "gateway/webhdfs", "gateway/gatewaytest"},
 	{"", "internal/sim"},
 	{"internal/daemon"},
 	{"internal/cli"},
@@ -76,6 +77,13 @@ var bans = []struct{ importer, banned, why string }{
 	{"internal/origin", module + "/store/...", "an origin does not cache"},
 	{"gateway", module + "/internal/...", "a gateway stands on its own, also behind other caches"},
 	{"gateway", module + "/store/...", "a gateway does not cache"},
+	{"gateway/file", module + "/internal/...", "a backend knows its contract alone"},
+	{"gateway/archive", module + "/internal/...", "a backend knows its contract alone"},
+	{"gateway/s3", module + "/internal/...", "a backend knows its contract alone"},
+	{"gateway/sftp", module + "/internal/...", "a backend knows its contract alone"},
+	{"gateway/ftp", module + "/internal/...", "a backend knows its contract alone"},
+	{"gateway/webdav", module + "/internal/...", "a backend knows its contract alone"},
+	{"gateway/webhdfs", module + "/internal/...", "a backend knows its contract alone"},
 	{"", "os", "a library has no machine"},
 	{"", "flag", "a library has no command line"},
 	{"", module + "/internal/origin", "the library asks whom it is given"},

@@ -1,0 +1,155 @@
+package s3
+
+import (
+	"context"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/larderhq/larder/gateway"
+)
+
+const (
+	maxPage  = 1000    // entries that a server gives at once
+	maxPages = 1 << 20 // more than a folder with any use has
+	maxXML   = 8 << 20 // octets of such an answer: a key has 3 KiB at most, encoded
+)
+
+// A page is one answer to ListObjectsV2.
+type page struct {
+	XMLName               xml.Name `xml:"ListBucketResult"`
+	IsTruncated           bool
+	NextContinuationToken string
+	EncodingType          string
+	Contents              []struct {
+		Key, ETag    string
+		Size         int64
+		LastModified time.Time
+	}
+	CommonPrefixes []struct{ Prefix string }
+}
+
+// List asks for a folder, 1000 entries at a time. An object of no octets whose key
+// is that of the folder, with its slash, makes a folder exist; it is no entry. Nor
+// are keys that Open refuses.
+func (s *Source) List(ctx context.Context, folder string, limit int) ([]gateway.Info, error) {
+	infos, err := s.list(ctx, folder, limit)
+	if err != nil {
+		return nil, s.wrap(folder, err)
+	}
+	return infos, nil
+}
+
+func (s *Source) list(ctx context.Context, folder string, limit int) ([]gateway.Info, error) {
+	under, err := s.under(folder)
+	if err != nil {
+		return nil, err
+	}
+	l := &lister{s: s, under: under, limit: limit, folders: map[string]bool{}}
+	// The folder's own key takes a place. A page may have nothing that counts, but
+	// not each of them.
+	token := ""
+	for range min(limit, maxPages) + 16 {
+		p, err := s.page(ctx, under, token, min(limit, maxPage-1)+1)
+		if err != nil {
+			return nil, err
+		}
+		if err := l.add(p); err != nil {
+			return nil, err
+		}
+		if len(l.infos) >= limit || !p.IsTruncated {
+			if !l.found {
+				return nil, fs.ErrNotExist
+			}
+			return l.infos, nil
+		}
+		if p.NextContinuationToken == "" || p.NextContinuationToken == token {
+			return nil, errors.New("the server says that there is more, and not where")
+		}
+		token = p.NextContinuationToken
+	}
+	return nil, errors.New("the server says again and again that there is more")
+}
+
+// page asks for one.
+func (s *Source) page(ctx context.Context, under, token string, n int) (*page, error) {
+	query := url.Values{"list-type": {"2"}, "delimiter": {"/"}, "prefix": {under}, "max-keys": {strconv.Itoa(n)}, "encoding-type": {"url"}}
+	if token != "" {
+		query.Set("continuation-token", token)
+	}
+	_, text, err := s.do(ctx, request{method: http.MethodGet, query: query}, maxXML)
+	if err != nil {
+		return nil, err
+	}
+	p := &page{}
+	if err := xml.Unmarshal(text, p); err != nil {
+		return nil, fmt.Errorf("the answer is no listing: %w", err)
+	}
+	return p, nil
+}
+
+// A lister gathers entries.
+type lister struct {
+	s       *Source
+	under   string
+	limit   int
+	infos   []gateway.Info
+	folders map[string]bool // those in infos: some servers repeat one on the next page
+	found   bool            // anything at all
+}
+
+func (l *lister) add(p *page) error {
+	for _, c := range p.Contents {
+		name, err := l.name(p, c.Key)
+		if err != nil {
+			return err
+		}
+		if name == "" || strings.Contains(name, "/") || !valid(name) {
+			continue
+		}
+		info := gateway.Info{Name: name, Size: c.Size, Modified: c.LastModified}
+		_, info.Version, info.Certain = l.s.version(c.ETag, c.Size, c.LastModified)
+		l.entry(info)
+	}
+	for _, c := range p.CommonPrefixes {
+		name, err := l.name(p, c.Prefix)
+		if err != nil {
+			return err
+		}
+		name, ok := strings.CutSuffix(name, "/")
+		if !ok || name == "" || strings.Contains(name, "/") || !valid(name) || l.folders[name] {
+			continue
+		}
+		l.folders[name] = true
+		l.entry(gateway.Info{Name: name, Folder: true})
+	}
+	return nil
+}
+
+func (l *lister) entry(i gateway.Info) {
+	if len(l.infos) < l.limit {
+		l.infos = append(l.infos, i)
+	}
+}
+
+// name is what a key has more than the folder; empty for the folder's own key.
+func (l *lister) name(p *page, key string) (string, error) {
+	if p.EncodingType == "url" {
+		var err error
+		if key, err = url.QueryUnescape(key); err != nil {
+			return "", errors.New("the listing has a key that cannot be decoded")
+		}
+	}
+	name, ok := strings.CutPrefix(key, l.under)
+	if !ok {
+		return "", errors.New("the listing has a key from outside the folder")
+	}
+	l.found = true
+	return name, nil
+}
