@@ -1,7 +1,6 @@
 package gateway_test
 
 import (
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -15,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/larderhq/larder/gateway"
+	"github.com/larderhq/larder/gateway/file"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -50,12 +50,21 @@ func put(t *testing.T, name, text string) {
 	}
 }
 
+// later is a clock by which all files of tests have settled.
+func later() time.Time { return time.Now().Add(time.Hour) }
+
 func serve(t *testing.T, dir string, o gateway.Options) *gateway.Handler {
 	t.Helper()
-	h, err := o.Dir(dir)
+	return serveAt(t, dir, later, o)
+}
+
+func serveAt(t *testing.T, dir string, now func() time.Time, o gateway.Options) *gateway.Handler {
+	t.Helper()
+	src, err := file.Options{Now: now}.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
+	h := gateway.New(src, o)
 	t.Cleanup(func() {
 		if err := h.Close(); err != nil {
 			t.Error(err)
@@ -72,31 +81,6 @@ func get(h http.Handler, method, target string, fields ...string) *httptest.Resp
 	rec := httptest.NewRecorder()
 	h.ServeHTTP(rec, req)
 	return rec
-}
-
-func TestFG_DirRefuses(t *testing.T) {
-	dir := tree(t, map[string]string{"f": ""})
-	for path, hint := range map[string]string{
-		filepath.Join(dir, "none"): "does not exist",
-		filepath.Join(dir, "f"):    "is a file",
-	} {
-		if _, err := gateway.Dir(path); err == nil || !strings.Contains(err.Error(), hint) || !strings.Contains(err.Error(), path) {
-			t.Errorf("%s: got %v, want an error with %q", path, err, hint)
-		}
-	}
-	h, err := gateway.Dir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if rec := get(h, "GET", "/f"); rec.Code != 200 {
-		t.Errorf("%d", rec.Code)
-	}
-	if err := h.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if rec := get(h, "GET", "/f"); rec.Code != 500 || rec.Header().Get("Cache-Control") != "no-store" {
-		t.Errorf("after Close: %d %v", rec.Code, rec.Header())
-	}
 }
 
 func TestFG01_Paths(t *testing.T) {
@@ -273,13 +257,12 @@ func check(t *testing.T, err error) {
 }
 
 func TestFG04_ValidatorsAreTrue(t *testing.T) {
-	h := serve(t, tree(t, map[string]string{"f.txt": "hello"}), gateway.Options{
-		Now: func() time.Time { return past.Add(2 * time.Second) },
-	})
+	dir := tree(t, map[string]string{"f.txt": "hello"})
+	h := serve(t, dir, gateway.Options{})
 	rec := get(h, "GET", "/f.txt")
 	tag, date := rec.Header().Get("ETag"), rec.Header().Get("Last-Modified")
-	if want := fmt.Sprintf(`"5-%x"`, past.UnixNano()); tag != want || date != "Mon, 06 May 2024 07:08:09 GMT" {
-		t.Errorf("ETag %s, want %s; Last-Modified %s", tag, want, date)
+	if !strings.HasPrefix(tag, `"`) || date != "Mon, 06 May 2024 07:08:09 GMT" {
+		t.Errorf("ETag %s, Last-Modified %s", tag, date)
 	}
 	if got := rec.Header().Get("Content-Type"); got != "text/plain; charset=utf-8" {
 		t.Errorf("Content-Type %s", got)
@@ -298,30 +281,21 @@ func TestFG04_ValidatorsAreTrue(t *testing.T) {
 			}
 		}
 	}
-	for _, c := range []struct {
-		ifRange string
-		want    int
-	}{{tag, 206}, {"W/" + tag, 200}, {`"x"`, 200}, {date, 206}} {
-		rec = get(h, "GET", "/f.txt", "Range", "bytes=1-3", "If-Range", c.ifRange)
-		if rec.Code != c.want || c.want == 206 && (rec.Body.String() != "ell" || rec.Header().Get("Content-Range") != "bytes 1-3/5") {
-			t.Errorf("If-Range %s: %d %q", c.ifRange, rec.Code, rec.Body)
-		}
-	}
-	if rec = get(h, "GET", "/f.txt", "If-Match", `"x"`); rec.Code != 412 {
-		t.Errorf("If-Match: %d", rec.Code)
-	}
-	if rec = get(h, "GET", "/f.txt", "Range", "bytes=9-"); rec.Code != 416 || rec.Header().Get("Content-Range") != "bytes */5" {
-		t.Errorf("416: %d %v", rec.Code, rec.Header())
+	// Same size, and the time of modification set back: another version all the same.
+	put(t, filepath.Join(dir, "f.txt"), "HELLO")
+	if rec = get(h, "GET", "/f.txt", "If-None-Match", tag); rec.Code != 200 || rec.Body.String() != "HELLO" {
+		t.Errorf("rewritten: %d %q %v", rec.Code, rec.Body, rec.Header())
 	}
 }
 
 func TestFG04_FreshFilesHaveNoStrongValidator(t *testing.T) {
 	dir := tree(t, map[string]string{"f": "hello"})
-	for _, age := range []time.Duration{0, 2*time.Second - 1, -time.Hour} {
-		h := serve(t, dir, gateway.Options{Now: func() time.Time { return past.Add(age) }})
+	settled := get(serve(t, dir, gateway.Options{}), "GET", "/f").Header().Get("ETag")
+	for _, age := range []time.Duration{0, time.Second, -time.Hour} {
+		h := serveAt(t, dir, func() time.Time { return time.Now().Add(age) }, gateway.Options{})
 		rec := get(h, "GET", "/f")
 		tag := rec.Header().Get("ETag")
-		if !strings.HasPrefix(tag, `W/"5-`) || rec.Header().Get("Last-Modified") != "" {
+		if !strings.HasPrefix(tag, `W/"`) || rec.Header().Get("Last-Modified") != "" {
 			t.Errorf("age %v: %v", age, rec.Header())
 		}
 		if rec = get(h, "GET", "/f", "If-None-Match", tag); rec.Code != 304 {
@@ -330,11 +304,15 @@ func TestFG04_FreshFilesHaveNoStrongValidator(t *testing.T) {
 		if rec = get(h, "GET", "/f", "Range", "bytes=0-0", "If-Range", tag); rec.Code != 200 {
 			t.Errorf("age %v: %d", age, rec.Code)
 		}
+		// What was kept then is fetched again once the tag is strong: it may be of before.
+		if rec = get(h, "GET", "/f", "If-None-Match", settled); rec.Code != 200 {
+			t.Errorf("age %v: %d", age, rec.Code)
+		}
 	}
 }
 
 func TestFG_Methods(t *testing.T) {
-	h := serve(t, tree(t, map[string]string{"f": "hello"}), gateway.Options{MaxAge: 90*time.Second + 1})
+	h := serve(t, tree(t, map[string]string{"f": "hello"}), gateway.Options{Default: 90*time.Second + 1})
 	for method, want := range map[string]int{
 		"GET": 200, "HEAD": 200, "OPTIONS": 204, "POST": 405, "PUT": 405, "DELETE": 405, "TRACE": 405, "get": 405, "PROPFIND": 405,
 	} {
@@ -368,7 +346,7 @@ func TestFG_Folders(t *testing.T) {
 			t.Errorf("index: %d %q %v", rec.Code, rec.Body, rec.Header())
 		}
 		for target, want := range map[string]string{
-			"/site?a=b":       "./site/?a=b",
+			"/site?a=b":       "./site/",
 			"/a:b":            "./a:b/",
 			"/sp%20ace":       "./sp%20ace/",
 			"/%3Ci%3E%22&":    "./%3Ci%3E%22&/",
@@ -401,7 +379,7 @@ func TestFG_Folders(t *testing.T) {
 	if strings.Contains(page, ".git") || strings.Contains(page, "../") || strings.Contains(page, "<i>") {
 		t.Errorf("the listing:\n%s", page)
 	}
-	if got := rec.Header().Get("Content-Security-Policy"); got != "default-src 'none'" {
+	if got := rec.Header().Get("Content-Security-Policy"); got != "default-src 'none'; style-src 'unsafe-inline'" {
 		t.Errorf("policy %q", got)
 	}
 	tag := rec.Header().Get("ETag")

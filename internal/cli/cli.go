@@ -6,12 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
 
-	"github.com/larderhq/larder/internal/daemon"
+	"github.com/larderhq/larder/internal/storage"
 )
 
 // Exit codes.
@@ -29,7 +30,8 @@ type streams struct {
 
 // grammar is the whole command line.
 type grammar struct {
-	Serve    serve       `cmd:"" help:"Cache what a web server or a folder answers, and answer in its place."`
+	Serve    serve       `cmd:"" help:"Cache what a web server or storage answers, and answer in its place."`
+	Gateway  gatewayCmd  `cmd:"" help:"Give storage an HTTP face, without a cache."`
 	Simulate simulateCmd `cmd:"" help:"Tell from access logs what a cache would do, at several sizes of memory."`
 	Check    check       `cmd:"" help:"Verify what is on a disk."`
 	Switches switches    `cmd:"" help:"List the policy switches that serve --set knows, and why each is as it is."`
@@ -55,10 +57,15 @@ var errDone = errors.New("done")
 // Main runs the command line args, without the program's name, and returns the
 // exit code: 0 if all went well, 1 if something failed on the way, 2 if it was
 // asked for something impossible, which is then told in one line on stderr,
-// and nothing was started.
-func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+// and nothing was started. more are kinds of storage beside those of the package
+// storage.
+func Main(args []string, stdin io.Reader, stdout, stderr io.Writer, more ...storage.Kinds) int {
 	std := &streams{stdin, stdout, stderr}
-	err := run(args, std)
+	kinds := storage.Known()
+	for _, m := range more {
+		maps.Copy(kinds, m)
+	}
+	err := run(args, std, kinds)
 	var usage usageError
 	switch {
 	case err == nil, errors.Is(err, errDone):
@@ -75,9 +82,9 @@ func oneLine(err error) string {
 	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
 }
 
-func run(args []string, std *streams) error {
+func run(args []string, std *streams, kinds storage.Kinds) error {
 	var g grammar
-	parser, err := kong.New(&g, kong.Name("larder"), kong.Bind(std), kong.NoDefaultHelp(),
+	parser, err := kong.New(&g, kong.Name("larder"), kong.Bind(std, kinds), kong.NoDefaultHelp(),
 		kong.Writers(std.out, std.err))
 	if err != nil {
 		return err
@@ -96,7 +103,7 @@ func run(args []string, std *streams) error {
 func bareLog(args []string) []string {
 	out := slices.Clone(args)
 	for i, arg := range args {
-		alone := i+1 == len(args) || strings.HasPrefix(args[i+1], "-") || daemon.IsURL(args[i+1])
+		alone := i+1 == len(args) || strings.HasPrefix(args[i+1], "-") || strings.Contains(args[i+1], "://")
 		switch {
 		case arg == "--":
 			return out
@@ -127,6 +134,8 @@ func explain(err error, args []string) error {
 		return usagef("%q is no command: larder --help lists what there is", args[0])
 	case strings.Contains(msg, `"<origin>"`):
 		return usagef("serve needs an origin: name a web server, as in larder serve http://127.0.0.1:8080, or a folder, as in larder serve .")
+	case strings.Contains(msg, `"<source>"`):
+		return usagef("gateway needs storage: name a folder, as in larder gateway ., or another kind, as in larder gateway s3://bucket")
 	case strings.Contains(msg, `"<dir>"`):
 		return usagef("check disk needs a folder: the one that serve --disk was given, as in larder check disk /var/cache/larder")
 	case command != "" && strings.HasPrefix(msg, "expected "):

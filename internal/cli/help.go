@@ -112,5 +112,6 @@ rules of RFC 9111.
 
   larder serve http://127.0.0.1:8080   put it before a web server
   larder serve .                       try it on a folder, with nothing else
+  larder serve s3://bucket             or on storage that speaks no HTTP
   curl -i http://127.0.0.1:8000/       ask twice: the second answer is a hit
 `

@@ -179,7 +179,7 @@ func TestServeFolder(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "page.txt"), []byte("hello"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := start(t, dir, "--log", "text", "--explain")
+	p := start(t, dir, "--log", "text", "--explain", "--listing")
 	if _, body := get(t, p.url); !strings.Contains(body, "page.txt") {
 		t.Errorf("the list is %q", body)
 	}

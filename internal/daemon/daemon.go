@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strings"
 	"sync"
 	"time"
 
@@ -27,24 +26,33 @@ import (
 	"github.com/larderhq/larder/store"
 )
 
-// FolderMaxAge is how long an answer from a folder is used without a look at
-// the folder.
-const FolderMaxAge = 5 * time.Second
-
 // logPatience is how long the log may take to be written out at the end.
 const logPatience = 2 * time.Second
 
 // Options are what a Daemon is made of.
 type Options struct {
-	// Origin is a URL with http:// or https://, or a folder.
+	// Origin is a URL with http:// or https://. Unused with Storage.
 	Origin string
 
 	// Host is sent to the origin in place of the client's Host. Empty: the
-	// client's. A folder knows no hosts.
+	// client's.
 	Host string
+
+	// Storage, where set, is asked in place of an origin, as Gateway says, of which
+	// Wrote and Failed are set here. The Daemon closes it, also if New fails.
+	Storage gateway.Source
+	Gateway gateway.Options
+
+	// Uncached has what Storage answers go to clients as it is. Memory, Disks,
+	// Engine and Pages are unused.
+	Uncached bool
 
 	// Listen is the address to listen at, host:port. Port 0 is any free one.
 	Listen string
+
+	// Admin is where the admin API listens: the path of a socket, with a slash in
+	// it, or host:port, which takes AdminToken. Empty: nowhere.
+	Admin, AdminToken string
 
 	// Memory is the most that is kept in memory, in octets. The process takes
 	// up to 64 MiB more, and 24 octets for each entry on disk.
@@ -82,6 +90,9 @@ type Daemon struct {
 	engine   *engine.Engine
 	store    store.Store
 	leave    func() error // the origin
+	watch    watching
+
+	adminListener net.Listener // nil: there is no admin API
 }
 
 // An Error is a choice of the operator's that cannot be carried out.
@@ -99,26 +110,40 @@ func (e *Error) Unwrap() error { return e.Err }
 // New makes a Daemon that listens, but does not answer before Run. Its errors
 // are of type *Error; after one, nothing is left behind, and Log is not closed.
 func New(o Options) (*Daemon, error) {
-	forward, leave, err := open(&o)
+	d := &Daemon{opt: o}
+	forward, err := d.open()
 	if err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("tcp", o.Listen)
-	if err != nil {
-		_ = leave() // nothing was asked yet
+	if d.listener, err = net.Listen("tcp", o.Listen); err != nil {
+		_ = d.leave() // nothing was asked yet
 		return nil, &Error{Option: "Listen", Err: err}
 	}
-	d := &Daemon{opt: o, listener: l, leave: leave}
-	c := o.Engine
-	if d.store, c.Terms.Secret, err = openStore(&o); err != nil {
-		_ = l.Close()
-		_ = leave()
+	if err = d.listenAdmin(); err != nil {
+		_ = d.listener.Close()
+		_ = d.leave()
 		return nil, err
 	}
-	if c.Negotiate != nil {
-		forward = encode.RoundTripper(forward, encode.Options{})
+	o.Limits.Conns = places(o.Limits.Conns, openFiles())
+	if o.Uncached {
+		d.server = front.New(front.Options{Handler: d.logged(forward.handler), Limits: o.Limits, Refused: d.refused, Log: o.Notes})
+		return d, nil
 	}
-	c.Store, c.Forward, c.Pseudonym = d.store, forward, pseudonym()
+	c := o.Engine
+	if d.store, c.Terms.Secret, err = openStore(&o); err != nil {
+		_ = d.listener.Close()
+		_ = d.leave()
+		if d.adminListener != nil {
+			_ = d.adminListener.Close()
+		}
+		return nil, err
+	}
+	c.Forward = forward.transport
+	if c.Negotiate != nil {
+		c.Forward = encode.RoundTripper(c.Forward, encode.Options{})
+	}
+	c.Store, c.Pseudonym = d.store, pseudonym()
+	c.Paths, c.Site = o.Storage != nil, d.watch.site()
 	if o.Log != nil {
 		c.Sink = o.Log
 	}
@@ -128,7 +153,6 @@ func New(o Options) (*Daemon, error) {
 	if c.Assembles {
 		handler = d.assembled(&c.Terms)
 	}
-	o.Limits.Conns = places(o.Limits.Conns, openFiles())
 	d.server = front.New(front.Options{
 		Handler: handler, Limits: o.Limits, Refused: d.refused, Log: o.Notes,
 		Standing: c.Standing, Store: d.store, Clock: c.Clock, Sink: c.Sink, Decide: d.engine.Decide,
@@ -150,28 +174,30 @@ func (d *Daemon) assembled(terms *rules.Terms) http.Handler {
 	}
 }
 
-// IsURL tells whether an origin is a URL rather than a folder.
-func IsURL(origin string) bool { return strings.Contains(origin, "://") }
+// A way leads to what is cached.
+type way struct {
+	transport http.RoundTripper
+	handler   http.Handler // of storage
+}
 
-// open makes the way to the origin, and the way to leave it. It asks nothing
-// of it: an origin that is down now may be up when it is needed.
-func open(o *Options) (http.RoundTripper, func() error, error) {
-	if !IsURL(o.Origin) {
-		g, err := gateway.Options{Listing: true, MaxAge: FolderMaxAge}.Dir(o.Origin)
-		if err != nil {
-			return nil, nil, &Error{Option: "Origin", Err: err}
-		}
-		return local.RoundTripper(g), g.Close, nil
+// open makes the way to the origin, and the way to leave it. It asks nothing of it: an
+// origin that is down now may be up when it is needed.
+func (d *Daemon) open() (way, error) {
+	if d.opt.Storage != nil {
+		g := d.gateway()
+		d.leave = g.Close
+		return way{local.RoundTripper(g), g}, nil
 	}
-	u, err := url.Parse(o.Origin)
+	u, err := url.Parse(d.opt.Origin)
 	if err != nil {
-		return nil, nil, &Error{Option: "Origin", Err: fmt.Errorf("%q is no URL: write it as http://host:port", o.Origin)}
+		return way{}, &Error{Option: "Origin", Err: fmt.Errorf("%q is no URL: write it as http://host:port", d.opt.Origin)}
 	}
-	up, err := origin.New(origin.Options{URL: u, Host: o.Host})
+	up, err := origin.New(origin.Options{URL: u, Host: d.opt.Host})
 	if err != nil {
-		return nil, nil, &Error{Option: "Origin", Err: err}
+		return way{}, &Error{Option: "Origin", Err: err}
 	}
-	return up, func() error { up.CloseIdle(); return nil }, nil
+	d.leave = func() error { up.CloseIdle(); return nil }
+	return way{transport: up}, nil
 }
 
 // places is how many connections of clients there may be with so many open
@@ -217,6 +243,7 @@ func (d *Daemon) URL() string {
 // The error is nil if that went well, also if requests had to be cut off.
 func (d *Daemon) Run(ctx context.Context) error {
 	calmCollector()
+	stopWatching, stopAdmin := d.startWatching(), d.startAdmin()
 	var serving sync.WaitGroup
 	failed := make(chan error, 1)
 	serving.Go(func() {
@@ -235,8 +262,14 @@ func (d *Daemon) Run(ctx context.Context) error {
 		d.opt.Notes.Warn(fmt.Sprintf("requests that were still running after %v were cut off", d.opt.Drain))
 	}
 	serving.Wait()
-	d.engine.Close()
-	for _, c := range []func() error{d.leave, d.store.Close, d.closeLog} {
+	stopWatching()
+	stopAdmin()
+	closing := []func() error{d.leave, d.closeLog}
+	if d.engine != nil {
+		d.engine.Close()
+		closing = []func() error{d.leave, d.store.Close, d.closeLog}
+	}
+	for _, c := range closing {
 		if cerr := c(); err == nil {
 			err = cerr
 		}

@@ -20,6 +20,8 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/larderhq/larder/gateway"
+	"github.com/larderhq/larder/gateway/file"
 	"github.com/larderhq/larder/internal/engine"
 	"github.com/larderhq/larder/internal/observe"
 	"github.com/larderhq/larder/internal/vfs"
@@ -32,8 +34,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestRun(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(100))
 	var log, notes bytes.Buffer
+	src, err := file.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
 	d, err := New(Options{
-		Origin: t.TempDir(), Listen: "127.0.0.1:0", Memory: 1 << 20, Drain: time.Minute,
+		Storage: src, Gateway: gateway.Options{Listing: true}, Listen: "127.0.0.1:0", Memory: 1 << 20, Drain: time.Minute,
 		Log: observe.NewLog(&log, observe.Text), Notes: slog.New(slog.NewTextHandler(&notes, nil)),
 	})
 	if err != nil {

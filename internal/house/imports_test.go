@@ -21,13 +21,14 @@ var layers = [][]string{
 	{"internal/message", "internal/standing", "store/tier"},
 	{"internal/engine", "internal/page"},
 	{"internal/origin", "internal/local", "gateway", "internal/front"},
-	{"gateway/file", "gateway/archive", "gateway/s3", "gateway/sftp", "gateway/ftp", "gateway/webdav", "gateway/webhdfs", "gateway/gatewaytest"},
+	{"gateway/file", "gateway/archive", "gateway/s3", "gateway/sftp", "gateway/ftp", "gateway/webdav", "gateway/webhdfs", "gateway/gatewaytest", "internal/admin"},
+	{"internal/storage"},
 	{"", "internal/sim"},
 	{"internal/daemon"},
 	{"internal/cli"},
 	{"cmd/larder"},
 	{"bench/rig"},
-	{"conformance/face", "bench", "bench/origin", "bench/replay", "bench/disk", "bench/ceiling", "bench/crash", "bench/goroutines", "bench/latency", "bench/clients", "bench/desync", "internal/house"},
+	{"conformance/face", "bench", "bench/origin", "bench/replay", "bench/disk", "bench/ceiling", "bench/crash", "bench/goroutines", "bench/latency", "bench/clients", "bench/desync", "bench/seed", "bench/gateway", "internal/house"},
 }
 
 // bans are finer than the layers. A pattern ending in /... bans the folder.
@@ -84,6 +85,7 @@ var bans = []struct{ importer, banned, why string }{
 	{"gateway/ftp", module + "/internal/...", "a backend knows its contract alone"},
 	{"gateway/webdav", module + "/internal/...", "a backend knows its contract alone"},
 	{"gateway/webhdfs", module + "/internal/...", "a backend knows its contract alone"},
+	{"internal/admin", module + "/internal/engine", "the API tells, the daemon does"},
 	{"", "os", "a library has no machine"},
 	{"", "flag", "a library has no command line"},
 	{"", module + "/internal/origin", "the library asks whom it is given"},

@@ -1,0 +1,137 @@
+package gateway
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"html/template"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	indexName  = "index.html"
+	maxListing = 10000 // entries of a folder that are shown
+)
+
+// folder answers with the index of a folder, or a listing.
+func (x *exchange) folder(name string) {
+	index := indexName
+	if name != "" {
+		index = name + "/" + indexName
+	}
+	c := readConditions(x.r.Header)
+	switch o, err := x.pick(index, c); {
+	case err == nil:
+		defer o.Close()
+		x.send(index, o, c)
+		return
+	case !errors.Is(err, errFolder) && statusIsNot(err, http.StatusNotFound):
+		x.fail(err)
+		return
+	}
+	if !x.opt.Listing {
+		x.refuse(http.StatusNotFound, "there is nothing of this name that can be shown")
+		return
+	}
+	infos, err := x.list(x.r.Context(), name, maxListing)
+	if err != nil && (name != "" || statusIsNot(err, http.StatusNotFound)) {
+		x.fail(err)
+		return
+	}
+	x.listing(name, infos)
+}
+
+// An entry is a line of a listing.
+type entry struct {
+	Name     string     `json:"name"`
+	Folder   bool       `json:"folder,omitempty"`
+	Size     *int64     `json:"size,omitempty"`
+	Modified *time.Time `json:"modified,omitempty"`
+	Ref      string     `json:"href"`
+}
+
+// listing shows the entries of a folder that could be served.
+func (x *exchange) listing(name string, infos []Info) {
+	entries := make([]entry, 0, len(infos))
+	for _, i := range infos {
+		if i.Name == "" || strings.Contains(i.Name, "/") || !ValidName(i.Name, false) || !x.opt.Dotfiles && hidden(i.Name) || !x.traits.Flat && strings.Contains(i.Name, `\`) {
+			continue // it has no path
+		}
+		e := entry{Name: strings.ToValidUTF8(i.Name, "\uFFFD"), Folder: i.Folder, Ref: reference(i.Name, i.Folder)}
+		if !i.Folder {
+			e.Size = &i.Size
+			if !i.Modified.IsZero() {
+				t := i.Modified.UTC().Truncate(time.Second)
+				e.Modified = &t
+			}
+		}
+		entries = append(entries, e)
+	}
+	slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.Name, b.Name) })
+
+	var b bytes.Buffer
+	head := x.w.Header()
+	head.Set("Vary", "Accept")
+	var err error
+	if accept := accepts(x.r.Header); quality(accept, "application/json") > quality(accept, "text/html") {
+		head.Set("Content-Type", "application/json")
+		err = json.NewEncoder(&b).Encode(entries)
+	} else {
+		head.Set("Content-Type", "text/html; charset=utf-8")
+		head.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+		err = page.Execute(&b, map[string]any{"Title": "/" + strings.ToValidUTF8(name, "\uFFFD"), "Up": name != "", "Entries": entries})
+	}
+	if err != nil {
+		x.fail(err)
+		return
+	}
+	x.fresh(name+"/", &Info{})
+	head.Set("ETag", fmt.Sprintf(`"%x"`, sha256.Sum256(b.Bytes())))
+	c := readConditions(x.r.Header)
+	if !c.hold(head.Get("ETag"), time.Time{}) {
+		head.Del("Cache-Control")
+		x.refuse(http.StatusPreconditionFailed, "the listing is not as the request's conditions say")
+		return
+	}
+	r := c.withoutGuards(x.r)
+	r.Header.Del("Range")
+	http.ServeContent(x.w, r, "", time.Time{}, bytes.NewReader(b.Bytes()))
+}
+
+// octets writes a size for people.
+func octets(n *int64) string {
+	f, unit := float64(*n), 0
+	for ; f >= 1024 && unit < 5; unit++ {
+		f /= 1024
+	}
+	if unit == 0 {
+		return fmt.Sprintf("%d B", *n)
+	}
+	return fmt.Sprintf("%.1f %ciB", f, "KMGTP"[unit-1])
+}
+
+var page = template.Must(template.New("").Funcs(template.FuncMap{"octets": octets, "url": func(s string) template.URL { return template.URL(s) }}).Parse(`<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<meta name="color-scheme" content="light dark">
+<title>{{.Title}}</title>
+<style>
+body { font: 1rem/1.6 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
+table { width: 100%; border-collapse: collapse }
+td { padding: .1rem .5rem; border-bottom: 1px solid color-mix(in srgb, currentcolor 15%, transparent); overflow-wrap: anywhere }
+td + td { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; opacity: .7 }
+a { text-decoration: none } a:hover { text-decoration: underline }
+</style>
+<h1>{{.Title}}</h1>
+<table>
+{{if .Up}}<tr><td><a href="../">../</a><td><td>
+{{end}}{{range .Entries}}<tr><td><a href="{{url .Ref}}">{{.Name}}{{if .Folder}}/{{end}}</a><td>{{with .Size}}{{octets .}}{{end}}<td>{{with .Modified}}{{.Format "2006-01-02 15:04"}}{{end}}
+{{end}}</table>
+</html>
+`))

@@ -1,0 +1,197 @@
+package gateway
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync/atomic"
+)
+
+const aFolder = "a folder cannot be written or deleted; it comes and goes with what is in it"
+
+// guard judges the conditions of a request that changes name, and returns what must
+// still hold when it is changed. It is not ok if the request was answered.
+func (x *exchange) guard(name string) (only If, ok bool) {
+	h := x.r.Header
+	if x.crossSite() {
+		x.refuse(http.StatusForbidden, "the request comes from a page of another site (Origin)")
+		return only, false
+	}
+	c := readConditions(h)
+	none := h.Values("If-None-Match")
+	if c.match == nil && c.since == nil && none == nil {
+		return only, true
+	}
+	var tag string
+	var info Info
+	o, err := x.openObject(name, Want{})
+	switch {
+	case err == nil:
+		info = o.Info()
+		_ = o.Close() // opened for reading
+		tag, _ = validators(&info)
+		only.Version = info.Version
+	case errors.Is(err, fs.ErrNotExist):
+		only.Absent = true
+	case errors.Is(err, errFolder):
+		x.refuse(http.StatusConflict, aFolder)
+		return only, false
+	default:
+		x.fail(err)
+		return only, false
+	}
+	// RFC 9110 §13.2.2
+	holds := c.hold(tag, info.Modified)
+	if only.Absent {
+		holds = c.match == nil
+	}
+	if unless := tags(none); holds && !only.Absent {
+		holds = !slices.ContainsFunc(unless, func(t string) bool {
+			return t == "*" || strings.TrimPrefix(t, "W/") == strings.TrimPrefix(tag, "W/")
+		})
+	}
+	if !holds {
+		x.refuse(http.StatusPreconditionFailed, "the object is not as the request's conditions say")
+	}
+	return only, holds
+}
+
+// crossSite tells whether a browser sent the request for a page of another origin.
+func (x *exchange) crossSite() bool {
+	origin := x.r.Header.Get("Origin")
+	if origin == "" {
+		return false
+	}
+	u, err := url.Parse(origin)
+	return err != nil || u.Host != x.r.Host
+}
+
+// kept are the fields of a PUT that belong to the object (RFC 9110 §9.3.4).
+var kept = []string{"Content-Type", "Content-Encoding", "Content-Language", "Content-Disposition", "Cache-Control"}
+
+// put writes an object.
+func (x *exchange) put(name string) {
+	defer drain(x.r.Body)
+	if x.r.Header.Get("Content-Range") != "" { // RFC 9110 §14.5
+		x.refuse(http.StatusBadRequest, "an object is written whole; leave Content-Range out")
+		return
+	}
+	only, ok := x.guard(name)
+	if !ok {
+		return
+	}
+	created := only.Absent
+	if only == (If{}) {
+		created = x.isNew(name)
+	}
+	fields := http.Header{}
+	for _, f := range kept {
+		if v := x.r.Header.Get(f); v != "" {
+			fields.Set(f, v)
+		}
+	}
+	content := &watched{r: x.r.Body}
+	info, err := x.writer.Put(x.r.Context(), name, content, x.r.ContentLength, fields, only)
+	x.wrote(name) // also after an error: who knows how far it came
+	switch {
+	case err != nil && content.failed.Load():
+		x.refuse(http.StatusBadRequest, "the content broke off; nothing was written")
+		return
+	case errors.Is(err, fs.ErrNotExist):
+		x.refuse(http.StatusConflict, "what should be a folder is an object")
+		return
+	case err != nil:
+		x.fail(err)
+		return
+	}
+	if tag, _ := validators(&info); tag != "" {
+		x.w.Header().Set("ETag", tag)
+	}
+	if created {
+		x.w.WriteHeader(http.StatusCreated)
+		return
+	}
+	x.w.WriteHeader(http.StatusNoContent)
+}
+
+// watched tells whether it was the reading that failed. A Source may still read when
+// it has returned, as http.Transport does.
+type watched struct {
+	r      io.Reader
+	failed atomic.Bool
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	n, err := w.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		w.failed.Store(true)
+	}
+	return n, err
+}
+
+// isNew tells whether there is no such object yet.
+func (x *exchange) isNew(name string) bool {
+	o, err := x.openObject(name, Want{})
+	if err == nil {
+		_ = o.Close() // opened for reading
+	}
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// remove deletes an object.
+func (x *exchange) remove(name string) {
+	defer drain(x.r.Body)
+	only, ok := x.guard(name)
+	if !ok {
+		return
+	}
+	if only.Absent {
+		x.fail(fs.ErrNotExist)
+		return
+	}
+	err := x.delete(x.r.Context(), name, only)
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			x.wrote(name) // who knows how far it came
+		}
+		x.fail(err)
+		return
+	}
+	x.wrote(name)
+	x.w.WriteHeader(http.StatusNoContent)
+}
+
+func (x *exchange) wrote(name string) {
+	if x.opt.Wrote != nil {
+		x.opt.Wrote(Change{Name: name})
+	}
+}
+
+// Paths are the paths whose answers may be others after a change, escaped as requests
+// have them: that of the object, that of the object of which it is a coded copy, and
+// those of the folders that it is in, which may have come or gone with it.
+func (c Change) Paths() []string {
+	var paths []string
+	add := func(name string) {
+		escaped := (&url.URL{Path: "/" + name}).EscapedPath()
+		paths = append(paths, escaped)
+		if name != "" {
+			paths = append(paths, escaped+"/")
+		}
+	}
+	for _, end := range endings {
+		if plain, ok := strings.CutSuffix(c.Name, end); ok {
+			add(plain)
+		}
+	}
+	for name := c.Name; ; name = name[:max(strings.LastIndexByte(name, '/'), 0)] {
+		add(name)
+		if name == "" {
+			return paths
+		}
+	}
+}

@@ -1,0 +1,57 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/larderhq/larder/gateway"
+	"github.com/larderhq/larder/internal/admin"
+)
+
+// adminPatience is how long an admin request may take to arrive, or to end when the
+// Daemon stops.
+const adminPatience = 5 * time.Second
+
+// listenAdmin has the admin API wait for its turn, if there is to be one.
+func (d *Daemon) listenAdmin() (err error) {
+	if d.opt.Admin == "" {
+		return nil
+	}
+	if d.adminListener, err = admin.Listen(d.opt.Admin, d.opt.AdminToken); err != nil {
+		return &Error{Option: "Admin", Err: err}
+	}
+	return nil
+}
+
+// startAdmin serves the admin API. The function returned ends that.
+func (d *Daemon) startAdmin() (stop func()) {
+	if d.adminListener == nil {
+		return func() {}
+	}
+	o := admin.Options{Changed: d.changed}
+	if s, ok := d.opt.Storage.(gateway.Notified); ok {
+		o.Events = s.Changes
+	}
+	if _, file := d.adminListener.Addr().(*net.UnixAddr); !file {
+		o.Token = d.opt.AdminToken
+	}
+	server := &http.Server{Handler: admin.Handler(o), ReadTimeout: adminPatience, MaxHeaderBytes: 16 << 10}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := server.Serve(d.adminListener); err != http.ErrServerClosed {
+			d.opt.Notes.Error(fmt.Sprintf("the admin API has ended: %v", err))
+		}
+	}()
+	return func() {
+		ctx, cancel := context.WithTimeout(context.Background(), adminPatience)
+		defer cancel()
+		if server.Shutdown(ctx) != nil {
+			_ = server.Close() // they had their time
+		}
+		<-ended
+	}
+}

@@ -1,0 +1,138 @@
+// Package storage opens what can stand in place of an origin: it knows how each kind of
+// storage is addressed.
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/larderhq/larder/gateway"
+	"github.com/larderhq/larder/gateway/archive"
+	"github.com/larderhq/larder/gateway/file"
+	"github.com/larderhq/larder/gateway/ftp"
+	"github.com/larderhq/larder/gateway/s3"
+	"github.com/larderhq/larder/gateway/sftp"
+	"github.com/larderhq/larder/gateway/webdav"
+	"github.com/larderhq/larder/gateway/webhdfs"
+)
+
+// An Opener opens storage by its whole address.
+type Opener func(address string) (gateway.Source, error)
+
+// Kinds are Openers by scheme, without its colon.
+type Kinds map[string]Opener
+
+// Known are the kinds that are built in. The caller may change what is returned.
+func Known() Kinds {
+	return Kinds{
+		"file": func(a string) (gateway.Source, error) { return file.Open(after(a)) },
+		"zip":  func(a string) (gateway.Source, error) { return archive.Zip(after(a), archive.Options{}) },
+		"tar":  func(a string) (gateway.Source, error) { return archive.Tar(after(a), archive.Options{}) },
+		"s3":   parsed(s3.Parse, s3.Open),
+
+		"sftp": parsed(func(a string, get func(string) string) (sftp.Options, error) {
+			return sftp.Parse(a, sftp.Env{Get: get})
+		}, sftp.Open),
+		"ftp": parsed(ftp.Parse, ftp.Open), "ftps": parsed(ftp.Parse, ftp.Open), "ftpes": parsed(ftp.Parse, ftp.Open),
+		"webdav": parsed(webdav.Parse, webdav.Open), "webdavs": parsed(webdav.Parse, webdav.Open),
+		"hdfs": parsed(webhdfs.Parse, webhdfs.Open),
+	}
+}
+
+// parsed opens what an address says.
+func parsed[O any, S gateway.Source](parse func(string, func(string) string) (O, error), open func(O) (S, error)) Opener {
+	return func(address string) (gateway.Source, error) {
+		o, err := parse(address, os.Getenv)
+		if err != nil {
+			return nil, err
+		}
+		s, err := open(o)
+		if err != nil {
+			return nil, err
+		}
+		return s, nil
+	}
+}
+
+// after is what follows the scheme.
+func after(address string) string {
+	_, rest, _ := strings.Cut(address, ":")
+	return strings.TrimPrefix(rest, "//")
+}
+
+// scheme is that of an address; a single letter, and what has a slash before the colon, is none.
+func scheme(address string) string {
+	s, _, ok := strings.Cut(address, ":")
+	if !ok || len(s) < 2 || strings.ContainsFunc(s, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9')
+	}) {
+		return ""
+	}
+	return strings.ToLower(s)
+}
+
+// IsOrigin tells whether an address is that of a web server.
+func IsOrigin(address string) bool {
+	s := scheme(address)
+	return (s == "http" || s == "https") && strings.Contains(address, "://")
+}
+
+// Show is an address as others may see it: without a password.
+func Show(address string) string {
+	if scheme(address) == "" {
+		return "the folder " + address
+	}
+	u, err := url.Parse(address)
+	switch {
+	case err == nil && u.Opaque == "":
+		if u.User != nil {
+			u.User = url.User(u.User.Username())
+		}
+		u.RawQuery = ""
+		return u.String()
+	case slices.Contains([]string{"file", "zip", "tar"}, scheme(address)):
+		return address
+	}
+	// rclone takes passwords between its commas.
+	before, _, _ := strings.Cut(address, ",")
+	return before
+}
+
+// Open opens the storage at an address: a folder, an archive, or the URL of a kind.
+func (k Kinds) Open(address string) (gateway.Source, error) {
+	if _, err := os.Stat(address); err == nil {
+		return k.local(address)
+	}
+	s := scheme(address)
+	open, ok := k[s]
+	switch {
+	case ok:
+		return open(address)
+	case s == "rclone":
+		return nil, errors.New("rclone is not built into this program: larder-rclone has it (cd gateway/rclone && go build -o ../../bin/ ./cmd/larder-rclone)")
+	case s != "" && strings.Contains(address, "://"):
+		return nil, fmt.Errorf("%s: is no kind of storage; there are %s, and http and https for a web server", s, strings.Join(slices.Sorted(maps.Keys(k)), ", "))
+	}
+	return k.local(address)
+}
+
+// local opens something that has no scheme.
+func (k Kinds) local(path string) (gateway.Source, error) {
+	info, err := os.Stat(path)
+	if err == nil && info.Mode().IsRegular() {
+		if open, ok := k[strings.TrimPrefix(filepath.Ext(path), ".")]; ok && slices.Contains([]string{".zip", ".tar"}, filepath.Ext(path)) {
+			return open("x:" + path)
+		}
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("folder %q does not exist; create it or name another: %w", path, err)
+	}
+	return file.Open(path)
+}
