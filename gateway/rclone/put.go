@@ -1,0 +1,209 @@
+package rclone
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	iofs "io/fs"
+	"net/http"
+	"path"
+	"time"
+
+	"github.com/larderhq/larder/gateway"
+	"github.com/rclone/rclone/fs"
+	static "github.com/rclone/rclone/fs/object"
+)
+
+// Put uploads under a hidden name beside the object and renames where uploads can be
+// seen half done, and directly where the storage lets nobody see one. A remote that
+// cannot rename over an object has none of that name for a moment, and one that
+// cannot rename is fs.ErrPermission. A body of unknown size is read to its end before
+// the upload if it ends within 64 KiB, and goes by way of a file in os.TempDir where the
+// backend must know the size. The condition is looked at before the upload, and again
+// before renaming; another writer can still come between.
+// Fields are kept by storage of buckets, Content-Type by others too.
+func (s *Source) Put(ctx context.Context, name string, body io.Reader, size int64, fields http.Header, only gateway.If) (gateway.Info, error) {
+	if err := errors.Join(s.check(name), noRoot(name)); err != nil {
+		return gateway.Info{}, err
+	}
+	if size < 0 {
+		spool, err := s.measured(body)
+		if err != nil {
+			return gateway.Info{}, wrap(s.label, name, err)
+		}
+		defer spool.Close() // what was read of the body
+		body, size = spool, spool.size
+	}
+	from := &lent{r: body, left: size}
+	defer from.takeBack()
+	var info gateway.Info
+	err := s.call(ctx, func(ctx context.Context) error {
+		if _, err := s.holds(ctx, name, only); err != nil {
+			return err
+		}
+		put := s.direct
+		if s.staged {
+			put = s.stage
+		}
+		o, err := put(ctx, name, from, fields, only)
+		if err == nil {
+			info, err = s.info(ctx, o)
+		}
+		return err
+	})
+	if err != nil {
+		return gateway.Info{}, wrap(s.label, name, err)
+	}
+	return info, nil
+}
+
+func noRoot(name string) error {
+	if name == "" {
+		return errRoot
+	}
+	return nil
+}
+
+// holds looks whether a condition does; the object, if there is one, is what it
+// looked at. A folder of that name is in the way.
+func (s *Source) holds(ctx context.Context, name string, only gateway.If) (fs.Object, error) {
+	if s.flat && only == (gateway.If{}) {
+		return nil, nil // no folder can be in the way
+	}
+	o, err := s.look(ctx, name)
+	switch {
+	case err != nil && !errors.Is(meaning(err), iofs.ErrNotExist):
+		return nil, err
+	case err != nil && only.Version != "":
+		return nil, gateway.ErrConflict
+	case err != nil:
+		return nil, nil
+	case o == nil:
+		return nil, errFolder
+	}
+	return o, s.matches(ctx, o, only)
+}
+
+// matches is nil if a condition holds for an object that is there.
+func (s *Source) matches(ctx context.Context, o fs.Object, only gateway.If) error {
+	if only.Absent {
+		return gateway.ErrConflict
+	}
+	if only.Version == "" {
+		return nil
+	}
+	i, err := s.info(ctx, o)
+	if err == nil && i.Version != only.Version {
+		err = gateway.ErrConflict
+	}
+	return err
+}
+
+var errFolder = fmt.Errorf("it is a folder: %w", iofs.ErrPermission)
+
+// direct uploads what appears whole or not at all.
+func (s *Source) direct(ctx context.Context, name string, body *lent, fields http.Header, _ gateway.If) (fs.Object, error) {
+	size := body.left
+	src := static.NewStaticObjectInfo(name, s.now(), size, true, nil, s.f).WithMimeType(fields.Get("Content-Type"))
+	var options []fs.OpenOption
+	if s.f.Features().BucketBased { // to others it is a field of a request, not of the object
+		for name := range fields {
+			options = append(options, &fs.HTTPOption{Key: name, Value: fields.Get(name)})
+		}
+	}
+	if size == 0 {
+		_, _ = body.Read(nil) // no backend might; the body remembers its error
+	}
+	put := s.f.Put
+	if size < 0 {
+		put = s.f.Features().PutStream
+	}
+	o, err := put(ctx, body, src, options...)
+	if broken := body.broken(); broken != nil {
+		return nil, broken // not all backends pass it on
+	}
+	return o, err
+}
+
+// stage uploads under another name and renames.
+func (s *Source) stage(ctx context.Context, name string, body *lent, fields http.Header, only gateway.If) (fs.Object, error) {
+	if s.f.Features().Move == nil {
+		return nil, errRename
+	}
+	temporary := beside(name)
+	o, err := s.direct(ctx, temporary, body, fields, only)
+	var old fs.Object
+	if err == nil {
+		old, err = s.holds(ctx, name, only)
+	}
+	if err == nil {
+		o, err = s.replace(ctx, o, name, old)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.sweep(ctx, temporary))
+	}
+	return o, nil
+}
+
+var errRename = fmt.Errorf("the remote cannot rename, and half an upload can be seen: %w", iofs.ErrPermission)
+
+// beside is a name in the same folder that is shown to nobody and meets no other.
+func beside(name string) string {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return path.Join(path.Dir(name), ".larder-"+hex.EncodeToString(b[:]))
+}
+
+// replace renames o, over old if the remote can, else by moving old aside; but not when
+// it does not answer, for then old might not come back.
+func (s *Source) replace(ctx context.Context, o fs.Object, name string, old fs.Object) (fs.Object, error) {
+	move := s.f.Features().Move
+	moved, err := move(ctx, o, name)
+	if err == nil || old == nil || errors.Is(meaning(err), gateway.ErrUnavailable) {
+		return moved, err
+	}
+	aside, failed := move(ctx, old, beside(name))
+	if failed != nil {
+		return nil, errors.Join(err, failed)
+	}
+	if moved, err = move(ctx, o, name); err != nil {
+		_, failed = move(context.WithoutCancel(ctx), aside, name)
+		return nil, errors.Join(err, failed)
+	}
+	return moved, aside.Remove(context.WithoutCancel(ctx))
+}
+
+// sweep removes what an upload may have left, whether or not anybody waits.
+func (s *Source) sweep(ctx context.Context, temporary string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	o, err := s.f.NewObject(ctx, temporary)
+	if err != nil {
+		return nil // there is nothing, or it cannot be had
+	}
+	return o.Remove(ctx)
+}
+
+// Delete looks an object up and removes it. Another writer can come between.
+func (s *Source) Delete(ctx context.Context, name string, only gateway.If) error {
+	if err := errors.Join(s.check(name), noRoot(name)); err != nil {
+		return err
+	}
+	err := s.call(ctx, func(ctx context.Context) error {
+		o, err := s.look(ctx, name)
+		switch {
+		case err != nil:
+			return err
+		case o == nil:
+			return errFolder
+		}
+		if err := s.matches(ctx, o, only); err != nil {
+			return err
+		}
+		return o.Remove(ctx)
+	})
+	return wrap(s.label, name, err)
+}
