@@ -540,7 +540,7 @@ func (l *loop) sweep() {
 			s == nil && c.leaving && l.now.Sub(c.begun) > linger,
 			s == nil && !c.begun.IsZero() && l.now.Sub(c.begun) > lim.HeadTimeout,
 			s == nil && quiet > lim.IdleTimeout,
-			draining && c.idle() && quiet > sweepTime:
+			draining && c.idle() && quiet > sweepTime && nothingCame(c.fd): // a loop may have been late to read
 			l.drop(c)
 		case s != nil && l.now.Sub(s.since) > lim.StallTimeout && s.taken < lim.least():
 			l.drop(c)
