@@ -15,7 +15,6 @@ package gateway
 import (
 	"context"
 	"errors"
-	"io"
 	"io/fs"
 	"net/http"
 	"strconv"
@@ -271,7 +270,3 @@ func maxAge(d time.Duration) string {
 	}
 	return "no-cache"
 }
-
-// drain takes what a client still sends, within reason, so that its connection stays
-// usable.
-func drain(r io.Reader) { _, _ = io.CopyN(io.Discard, r, 64<<10) }

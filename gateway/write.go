@@ -75,7 +75,6 @@ var kept = []string{"Content-Type", "Content-Encoding", "Content-Language", "Con
 
 // put writes an object.
 func (x *exchange) put(name string) {
-	defer drain(x.r.Body)
 	if x.r.Header.Get("Content-Range") != "" { // RFC 9110 §14.5
 		x.refuse(http.StatusBadRequest, "an object is written whole; leave Content-Range out")
 		return
@@ -144,7 +143,6 @@ func (x *exchange) isNew(name string) bool {
 
 // remove deletes an object.
 func (x *exchange) remove(name string) {
-	defer drain(x.r.Body)
 	only, ok := x.guard(name)
 	if !ok {
 		return

@@ -1,0 +1,5 @@
+//go:build unix && soak
+
+package gateway_test
+
+func init() { leastSwaps = 100_000 }
