@@ -137,7 +137,7 @@ func CanWrite(src Source) bool {
 // ServeHTTP answers one request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{Handler: h, w: w, r: r}
-	w.Header().Set("X-Content-Type-Options", "nosniff")
+	x.begin()
 	if r.Method == http.MethodOptions {
 		w.Header().Set("Allow", h.allowed)
 		w.WriteHeader(http.StatusNoContent)
@@ -179,6 +179,9 @@ type exchange struct {
 	w http.ResponseWriter
 	r *http.Request
 }
+
+// begin sets what each answer has.
+func (x *exchange) begin() { x.w.Header().Set("X-Content-Type-Options", "nosniff") }
 
 // refuse answers with a status and says why.
 func (x *exchange) refuse(status int, why string) {

@@ -104,14 +104,55 @@ func (x *exchange) send(name string, o Object, c conditions) {
 	defer b.close()
 	if err := x.describe(name, &info, b); err != nil {
 		clear(head)
+		x.begin()
 		x.fail(err)
 		return
 	}
-	http.ServeContent(x.w, r, "", modified, b)
-	if err := b.failed(); err != nil {
+	w := &prompt{ResponseWriter: x.w, x: x, b: b}
+	http.ServeContent(w, r, "", modified, b)
+	if err := b.failed(); err != nil && !w.refused {
 		x.abort(err)
 	}
 }
+
+// A prompt answer has asked the storage for its first octets before it begins: a storage
+// that does not give them is an error then, for which a cache may have something in stead,
+// and no answer that breaks off.
+type prompt struct {
+	http.ResponseWriter
+	x       *exchange
+	b       *body
+	refused bool
+}
+
+func (p *prompt) WriteHeader(status int) {
+	switch status {
+	case http.StatusOK, http.StatusPartialContent:
+		if p.x.r.Method == http.MethodHead {
+			break
+		}
+		if err := p.b.begin(); err != nil {
+			p.refused = true
+			clear(p.Header())
+			p.x.begin()
+			p.x.fail(err)
+			return
+		}
+	case http.StatusRequestedRangeNotSatisfiable: // it tells of itself, not of the object
+		p.Header().Del("Content-Disposition")
+		p.Header().Del("Content-Language")
+	}
+	p.ResponseWriter.WriteHeader(status)
+}
+
+func (p *prompt) Write(b []byte) (int, error) {
+	if p.refused {
+		return 0, errRefused
+	}
+	return p.ResponseWriter.Write(b)
+}
+
+var errRefused = errors.New("the answer is another one by now")
 
 // validators are the entity tag and the date of an object. What may have changed
 // within one tick of the storage's clock has a weak tag that it loses later, and no
@@ -213,6 +254,20 @@ func (b *body) peek() ([]byte, error) {
 	b.piece.start = n
 	b.first = first
 	return first, nil
+}
+
+// begin opens what is to be read first. Several ranges are read beside the answer: it
+// leaves those alone.
+func (b *body) begin() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.spans) > 1 || b.at < int64(len(b.first)) || b.at >= b.size || b.r != nil && b.piece.start == b.at {
+		return nil
+	}
+	b.drop()
+	b.piece = b.next()
+	b.err = b.open()
+	return b.err
 }
 
 func (b *body) open() (err error) {

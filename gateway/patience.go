@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net/http"
 	"time"
 )
 
@@ -13,10 +14,11 @@ import (
 // fields have the defaults.
 type Patience struct {
 	// Requests is how many requests ask the storage at a time (64). Others wait,
-	// for Answer at most.
+	// for Answer at most. A client that reads slowly keeps its place: a cache
+	// before the Handler does not.
 	Requests int
 	// Answer is how long one question may take until it is answered (10s), and
-	// how long a body may stand still.
+	// how long a body may stand still. A write may for a minute at least.
 	Answer time.Duration
 	// Tries is how often a question is asked, the first time included (3), if
 	// the storage is unavailable. Writes are never repeated.
@@ -179,6 +181,24 @@ func (h *Handler) delete(ctx context.Context, name string, only If) error {
 	defer l.Close()
 	return l.explain(h.writer.Delete(l, name, only))
 }
+
+// put writes an object. It is not asked for again: the content has gone.
+func (h *Handler) put(ctx context.Context, name string, content *watched, size int64, fields http.Header, only If) (Info, error) {
+	if h.ask == nil {
+		return h.writer.Put(ctx, name, content, size, fields, only)
+	}
+	l := h.ask.lease(ctx)
+	l.term = max(l.term, writeTerm)
+	l.renew()
+	defer l.Close()
+	content.progress = l.renew
+	info, err := h.writer.Put(l, name, content, size, fields, only)
+	return info, l.explain(err)
+}
+
+// writeTerm is how long a write may stand still at least: storage puts together
+// what came in parts.
+const writeTerm = time.Minute
 
 // A leased object is open as long as its lease.
 type leased struct {

@@ -50,6 +50,10 @@ type Traits struct {
 	// names that have a slash after them.
 	Flat bool
 
+	// Codings says that Put keeps Content-Encoding. Elsewhere coded content would
+	// come back as if it were not.
+	Codings bool
+
 	// Remote says that asking takes a round trip: the Handler asks for nothing
 	// that was not asked of it, is patient, tries again, and bounds how much it asks for at a time.
 	Remote bool

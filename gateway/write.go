@@ -79,6 +79,10 @@ func (x *exchange) put(name string) {
 		x.refuse(http.StatusBadRequest, "an object is written whole; leave Content-Range out")
 		return
 	}
+	if c := x.r.Header.Get("Content-Encoding"); c != "" && !x.traits.Codings {
+		x.refuse(http.StatusUnsupportedMediaType, "the storage cannot keep how content is coded; send it without Content-Encoding")
+		return
+	}
 	only, ok := x.guard(name)
 	if !ok {
 		return
@@ -94,7 +98,7 @@ func (x *exchange) put(name string) {
 		}
 	}
 	content := &watched{r: x.r.Body}
-	info, err := x.writer.Put(x.r.Context(), name, content, x.r.ContentLength, fields, only)
+	info, err := x.Handler.put(x.r.Context(), name, content, x.r.ContentLength, fields, only)
 	x.wrote(name) // also after an error: who knows how far it came
 	switch {
 	case err != nil && content.failed.Load():
@@ -120,12 +124,16 @@ func (x *exchange) put(name string) {
 // watched tells whether it was the reading that failed. A Source may still read when
 // it has returned, as http.Transport does.
 type watched struct {
-	r      io.Reader
-	failed atomic.Bool
+	r        io.Reader
+	progress func() // is told of each read; nil: nobody is
+	failed   atomic.Bool
 }
 
 func (w *watched) Read(p []byte) (int, error) {
 	n, err := w.r.Read(p)
+	if w.progress != nil {
+		w.progress()
+	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		w.failed.Store(true)
 	}

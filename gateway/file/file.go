@@ -32,8 +32,8 @@ type Source struct {
 	root *os.Root
 	now  func() time.Time
 
-	// writing has one change with a condition at a time. Other programs may
-	// come between looking and renaming.
+	// writing has one change of a name at a time. Other programs may come between
+	// looking and renaming.
 	writing sync.Mutex
 }
 

@@ -68,6 +68,8 @@ func (s *Source) draft(name string, body io.Reader, size int64) (fs.FileInfo, er
 
 // publish gives a draft its name.
 func (s *Source) publish(draft, name string, only gateway.If) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	switch {
 	case only.Absent:
 		if err := s.root.Link(draft, name); errors.Is(err, fs.ErrExist) {
@@ -79,8 +81,6 @@ func (s *Source) publish(draft, name string, only gateway.If) error {
 			return err
 		}
 	case only.Version != "":
-		s.writing.Lock()
-		defer s.writing.Unlock()
 		if err := s.expect(name, only.Version); err != nil {
 			return err
 		}
@@ -131,6 +131,8 @@ func (s *Source) Delete(_ context.Context, name string, only gateway.If) error {
 		return absent(err)
 	case info.IsDir():
 		return fmt.Errorf("%q is a folder: %w", name, fs.ErrPermission)
+	case only.Absent:
+		return gateway.ErrConflict
 	case only.Version != "":
 		if err := s.expect(name, only.Version); err != nil {
 			return absent(err)
