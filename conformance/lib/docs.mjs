@@ -79,7 +79,7 @@ const sectionNames = Object.fromEntries([
   'Invalidation by requests', 'Groups, tags and purging', 'Targeted fields, Surrogate-Control', 'Cache-Status, Proxy-Status',
   'Forwarding', 'HTTP/1.1 messages', 'HTTP/2 and HTTP/3', 'Interim responses, Expect, early data', 'Collapsing, two-stage expiry',
   'Request directives', 'Content coding', 'QUERY, No-Vary-Search', 'Page assembly', 'Client cache and safety', 'Policy switches',
-  'Where the Go library is not enough'
+  'Where the Go library is not enough', 'Storage as an origin'
 ].map((name, i) => [String(i + 1).padStart(2, '0'), `${i + 1}. ${name}`]))
 
 const row = cells => `| ${cells.map(cell => `${cell}`.replaceAll('|', '\\|')).join(' | ')} |`
@@ -172,7 +172,7 @@ ${checksTable(surrogate)}
 ## Requirements
 
 What Larder is built to do, row by row, is [spec/requirements.tsv](../spec/requirements.tsv); a test fails when a MUST of sections 1 to
-13, 15 to 17 and 20 to 22 has no test, or names one that does not exist.
+13, 15 to 17, 20 to 22, 25 and 29 has no test, or names one that does not exist.
 
 ${kept}
 `

@@ -214,7 +214,9 @@ func pool() *http.Transport {
 }
 
 // Traits are those of keys in a bucket.
-func (s *Source) Traits() gateway.Traits { return gateway.Traits{Flat: true, Codings: true, Remote: true} }
+func (s *Source) Traits() gateway.Traits {
+	return gateway.Traits{Flat: true, Codings: true, Remote: true}
+}
 
 // Close closes connections that are not used, once parts of uploads that failed are
 // removed (10 s at most). Objects that are open stay usable.
