@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"cmp"
+	"maps"
 	"net/http"
 	"path"
 	"slices"
@@ -48,6 +50,57 @@ func (x *exchange) pick(name string, c conditions) (Object, error) {
 		_ = other.Close() // opened for reading
 	}
 	return best, nil
+}
+
+// Negotiate returns the fields of a GET or HEAD as the Handler understands them: what
+// clients accept said in one of few ways, so that a cache keeps one answer for each,
+// and not one for each wording. It does not change h, and returns it if it is so already.
+func (h *Handler) Negotiate(fields http.Header) http.Header {
+	encoding, accept := "", ""
+	if len(h.opt.Precompressed) > 0 {
+		encoding = h.bestCodings(strings.Join(fields.Values("Accept-Encoding"), ","))
+	}
+	if h.opt.Listing && prefersJSON(fields) {
+		accept = "application/json"
+	}
+	return with(with(fields, "Accept-Encoding", encoding), "Accept", accept)
+}
+
+// bestCodings are those that are better than none to a client, the most wanted first.
+func (h *Handler) bestCodings(field string) string {
+	type wanted struct {
+		coding string
+		q      float64
+	}
+	var all []wanted
+	uncoded := quality(field, "identity")
+	for _, coding := range h.opt.Precompressed {
+		if q := quality(field, coding); q > 0 && q >= uncoded {
+			all = append(all, wanted{coding, q})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b wanted) int { return cmp.Compare(b.q, a.q) })
+	var list []string
+	for i, w := range all {
+		list = append(list, w.coding)
+		if i > 0 {
+			list[i] += ";q=0." + strconv.Itoa(9-i)
+		}
+	}
+	return strings.Join(list, ", ")
+}
+
+// with returns fields in which name has one value, or none if that is "".
+func with(fields http.Header, name, value string) http.Header {
+	if now := fields.Values(name); len(now) == 0 && value == "" || len(now) == 1 && now[0] == value {
+		return fields
+	}
+	fields = maps.Clone(fields)
+	fields.Del(name)
+	if value != "" {
+		fields.Set(name, value)
+	}
+	return fields
 }
 
 // A coded object is a copy in a coding, described as that of which it is one.
@@ -107,5 +160,8 @@ func weight(params string) float64 {
 	return 1
 }
 
-// accepts are all members of an Accept field.
-func accepts(h http.Header) string { return strings.Join(h.Values("Accept"), ",") }
+// prefersJSON tells whether a program asks, and not a browser.
+func prefersJSON(h http.Header) bool {
+	accept := strings.Join(h.Values("Accept"), ",")
+	return quality(accept, "application/json") > quality(accept, "text/html")
+}

@@ -316,3 +316,7 @@ func pattern(n int) string {
 	}
 	return b.String()[:n]
 }
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }

@@ -154,11 +154,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.refuse(status, "no object can have this path")
 		return
 	}
-	if err := h.ask.enter(r.Context()); err != nil {
-		x.fail(err)
-		return
-	}
-	defer h.ask.leave()
 	switch {
 	case writes && folder:
 		x.refuse(http.StatusConflict, aFolder)

@@ -38,12 +38,19 @@ func (x *exchange) folder(name string) {
 		x.refuse(http.StatusNotFound, "there is nothing of this name that can be shown")
 		return
 	}
-	infos, err := x.list(x.r.Context(), name, maxListing)
+	infos, err := x.list(x.r.Context(), name, maxListing+1)
 	if err != nil && (name != "" || statusIsNot(err, http.StatusNotFound)) {
 		x.fail(err)
 		return
 	}
 	x.listing(name, infos)
+}
+
+// A folder is a listing as programs get it. Truncated: there is more than that.
+type folderList struct {
+	Path      string  `json:"path"`
+	Truncated bool    `json:"truncated"`
+	Entries   []entry `json:"entries"`
 }
 
 // An entry is a line of a listing.
@@ -57,9 +64,12 @@ type entry struct {
 
 // listing shows the entries of a folder that could be served.
 func (x *exchange) listing(name string, infos []Info) {
-	entries := make([]entry, 0, len(infos))
-	for _, i := range infos {
-		if i.Name == "" || strings.Contains(i.Name, "/") || !ValidName(i.Name, false) || !x.opt.Dotfiles && hidden(i.Name) || !x.traits.Flat && strings.Contains(i.Name, `\`) {
+	all := folderList{Path: "/", Entries: make([]entry, 0, len(infos)), Truncated: len(infos) > maxListing}
+	if name != "" {
+		all.Path += strings.ToValidUTF8(name, "\uFFFD") + "/"
+	}
+	for _, i := range infos[:min(len(infos), maxListing)] {
+		if i.Name == "" || strings.Contains(i.Name, "/") || !ValidName(i.Name, false) || strings.HasPrefix(i.Name, Draft) || !x.opt.Dotfiles && hidden(i.Name) || !x.traits.Flat && strings.Contains(i.Name, `\`) {
 			continue // it has no path
 		}
 		e := entry{Name: strings.ToValidUTF8(i.Name, "\uFFFD"), Folder: i.Folder, Ref: reference(i.Name, i.Folder)}
@@ -70,21 +80,21 @@ func (x *exchange) listing(name string, infos []Info) {
 				e.Modified = &t
 			}
 		}
-		entries = append(entries, e)
+		all.Entries = append(all.Entries, e)
 	}
-	slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(all.Entries, func(a, b entry) int { return strings.Compare(a.Name, b.Name) })
 
 	var b bytes.Buffer
 	head := x.w.Header()
 	head.Set("Vary", "Accept")
 	var err error
-	if accept := accepts(x.r.Header); quality(accept, "application/json") > quality(accept, "text/html") {
+	if prefersJSON(x.r.Header) {
 		head.Set("Content-Type", "application/json")
-		err = json.NewEncoder(&b).Encode(entries)
+		err = json.NewEncoder(&b).Encode(all)
 	} else {
 		head.Set("Content-Type", "text/html; charset=utf-8")
 		head.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
-		err = page.Execute(&b, map[string]any{"Title": "/" + strings.ToValidUTF8(name, "\uFFFD"), "Up": name != "", "Entries": entries})
+		err = page.Execute(&b, all)
 	}
 	if err != nil {
 		x.fail(err)
@@ -120,7 +130,7 @@ var page = template.Must(template.New("").Funcs(template.FuncMap{"octets": octet
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
 <meta name="color-scheme" content="light dark">
-<title>{{.Title}}</title>
+<title>{{.Path}}</title>
 <style>
 body { font: 1rem/1.6 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
 table { width: 100%; border-collapse: collapse }
@@ -128,10 +138,11 @@ td { padding: .1rem .5rem; border-bottom: 1px solid color-mix(in srgb, currentco
 td + td { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; opacity: .7 }
 a { text-decoration: none } a:hover { text-decoration: underline }
 </style>
-<h1>{{.Title}}</h1>
+<h1>{{.Path}}</h1>
 <table>
-{{if .Up}}<tr><td><a href="../">../</a><td><td>
+{{if ne .Path "/"}}<tr><td><a href="../">../</a><td><td>
 {{end}}{{range .Entries}}<tr><td><a href="{{url .Ref}}">{{.Name}}{{if .Folder}}/{{end}}</a><td>{{with .Size}}{{octets .}}{{end}}<td>{{with .Modified}}{{.Format "2006-01-02 15:04"}}{{end}}
 {{end}}</table>
-</html>
+{{if .Truncated}}<p>There is more than these {{len .Entries}}.
+{{end}}</html>
 `))

@@ -3,12 +3,14 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"mime"
 	"net/http"
 	"net/url"
 	"path"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -96,11 +98,19 @@ func (x *exchange) send(name string, o Object, c conditions) {
 		x.refuse(http.StatusPreconditionFailed, "the object is not as the request's conditions say")
 		return
 	}
+	if info.Size < 0 {
+		x.fail(fmt.Errorf("%q has %d octets, says the storage", name, info.Size))
+		return
+	}
 	r := c.withoutGuards(x.r)
 	if !info.Certain && r.Header.Get("If-Range") != "" {
 		r.Header.Del("Range") // no validator is strong (RFC 9110 §13.1.5)
 	}
 	b := &body{ctx: r.Context(), o: o, size: info.Size, spans: settleRange(r, info.Size)}
+	if info.Sequential && len(b.spans) > 1 {
+		r.Header.Del("Range")
+		b.spans = nil
+	}
 	defer b.close()
 	if err := x.describe(name, &info, b); err != nil {
 		clear(head)
@@ -154,9 +164,9 @@ func (p *prompt) Write(b []byte) (int, error) {
 
 var errRefused = errors.New("the answer is another one by now")
 
-// validators are the entity tag and the date of an object. What may have changed
-// within one tick of the storage's clock has a weak tag that it loses later, and no
-// date, which If-Range would take for a strong one (RFC 9110 §8.8).
+// validators are the entity tag and the date of an object. What may yet change
+// within one tick of the storage's clock has none: whoever validated by them could be
+// told that octets are still right which are gone (RFC 9110 §8.8).
 func validators(i *Info) (tag string, modified time.Time) {
 	switch {
 	case i.Version == "":
@@ -164,12 +174,8 @@ func validators(i *Info) (tag string, modified time.Time) {
 	case i.Certain:
 		return `"` + i.Version + `"`, i.Modified
 	}
-	return `W/"` + i.Version + uncertain + `"`, time.Time{}
+	return "", time.Time{}
 }
-
-// uncertain ends the tags of what may yet change without its version: the tag that
-// it has afterwards is another one, so that nobody keeps the older octets under it.
-const uncertain = "~"
 
 // describe sets the fields that tell of an object.
 func (x *exchange) describe(name string, i *Info, b *body) error {
@@ -277,9 +283,15 @@ func (b *body) open() (err error) {
 	return err
 }
 
-func (b *body) Read(p []byte) (int, error) {
+func (b *body) Read(p []byte) (n int, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	defer func() { // several ranges are read by a goroutine of net/http's, where a panic ends the process
+		if fault := recover(); fault != nil {
+			b.err = fmt.Errorf("a fault in the storage's code: %v\n%s", fault, debug.Stack())
+			n, err = 0, b.err
+		}
+	}()
 	switch {
 	case b.err != nil:
 		return 0, b.err
@@ -297,7 +309,7 @@ func (b *body) Read(p []byte) (int, error) {
 			return 0, b.err
 		}
 	}
-	n, err := b.r.Read(p)
+	n, err = b.r.Read(p)
 	b.at += int64(n)
 	b.piece.start = b.at
 	switch {

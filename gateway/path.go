@@ -31,7 +31,7 @@ func (h *Handler) locate(u *url.URL) (name string, folder bool, status int) {
 		switch {
 		case s == "." || s == "..":
 			return "", false, http.StatusBadRequest
-		case !h.opt.Dotfiles && hidden(s) && !(i == 0 && s == ".well-known"):
+		case h.opt.hides(i, s):
 			return "", false, http.StatusNotFound
 		}
 	}
@@ -39,6 +39,21 @@ func (h *Handler) locate(u *url.URL) (name string, folder bool, status int) {
 		return "", false, http.StatusNotFound
 	}
 	return name, folder, 0
+}
+
+// Shows tells whether what has this name, or is below it, can be asked for.
+func (o *Options) Shows(name string) bool {
+	for i, s := range strings.Split(name, "/") {
+		if o.hides(i, s) {
+			return false
+		}
+	}
+	return true
+}
+
+// hides tells whether the segment of a name at i keeps it from being served.
+func (o *Options) hides(i int, segment string) bool {
+	return strings.HasPrefix(segment, Draft) || !o.Dotfiles && hidden(segment) && !(i == 0 && segment == ".well-known")
 }
 
 func hidden(segment string) bool { return strings.HasPrefix(segment, ".") }

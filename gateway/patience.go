@@ -13,9 +13,9 @@ import (
 // Patience bounds what remote storage is asked, and how long it is waited for. Zero
 // fields have the defaults.
 type Patience struct {
-	// Requests is how many requests ask the storage at a time (64). Others wait,
-	// for Answer at most. A client that reads slowly keeps its place: a cache
-	// before the Handler does not.
+	// Requests is how many questions the storage is asked at a time (64). Others
+	// wait, for Answer at most. Bodies on their way count no more, so that slow
+	// clients keep nobody waiting.
 	Requests int
 	// Answer is how long one question may take until it is answered (10s), and
 	// how long a body may stand still. A write may for a minute at least.
@@ -73,8 +73,17 @@ func (a *asking) enter(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-t.C:
-		return fmt.Errorf("%d requests ask the storage already, and none was done within %v: %w", a.Requests, a.Answer, ErrUnavailable)
+		return fmt.Errorf("%d questions wait for the storage already, and none was answered within %v: %w", a.Requests, a.Answer, errBusy)
 	}
+}
+
+// hold asks a question when there is a place for it.
+func (a *asking) hold(ctx context.Context, ask func() error) error {
+	if err := a.enter(ctx); err != nil {
+		return err
+	}
+	defer a.leave()
+	return ask()
 }
 
 func (a *asking) leave() {
@@ -82,6 +91,9 @@ func (a *asking) leave() {
 		<-a.places
 	}
 }
+
+// errBusy is not worth asking again for: that was waiting already.
+var errBusy = fmt.Errorf("no place: %w", ErrUnavailable)
 
 // errSlow is why a context ended that storage did not answer in.
 var errSlow = fmt.Errorf("the storage took too long: %w", context.DeadlineExceeded)
@@ -122,7 +134,7 @@ func (l *lease) explain(err error) error {
 
 // again tells whether a question is worth asking again after err, and waits.
 func (a *asking) again(ctx context.Context, try int, err error) bool {
-	if a == nil || try >= a.Tries || ctx.Err() != nil || !errors.Is(err, ErrUnavailable) || errors.Is(err, errSlow) {
+	if a == nil || try >= a.Tries || ctx.Err() != nil || !errors.Is(err, ErrUnavailable) || errors.Is(err, errSlow) || errors.Is(err, errBusy) {
 		return false
 	}
 	most := a.Backoff << (try - 1)
@@ -142,14 +154,21 @@ func (h *Handler) open(ctx context.Context, name string, want Want) (Object, err
 		return h.src.Open(ctx, name, want)
 	}
 	for try := 1; ; try++ {
-		l := h.ask.lease(ctx)
-		o, err := h.src.Open(l, name, want)
+		var o Object
+		var l *lease
+		err := h.ask.hold(ctx, func() (err error) {
+			l = h.ask.lease(ctx)
+			o, err = h.src.Open(l, name, want)
+			return err
+		})
 		if err == nil {
 			l.rest()
 			return &leased{Object: o, lease: l, ask: h.ask}, nil
 		}
-		err = l.explain(err)
-		l.Close()
+		if l != nil {
+			err = l.explain(err)
+			l.Close()
+		}
 		if !h.ask.again(ctx, try, err) {
 			return nil, err
 		}
@@ -162,10 +181,13 @@ func (h *Handler) list(ctx context.Context, folder string, limit int) ([]Info, e
 		return h.src.List(ctx, folder, limit)
 	}
 	for try := 1; ; try++ {
-		l := h.ask.lease(ctx)
-		infos, err := h.src.List(l, folder, limit)
-		err = l.explain(err)
-		l.Close()
+		var infos []Info
+		err := h.ask.hold(ctx, func() (err error) {
+			l := h.ask.lease(ctx)
+			defer l.Close()
+			infos, err = h.src.List(l, folder, limit)
+			return l.explain(err)
+		})
 		if err == nil || !h.ask.again(ctx, try, err) {
 			return infos, err
 		}
@@ -177,9 +199,11 @@ func (h *Handler) delete(ctx context.Context, name string, only If) error {
 	if h.ask == nil {
 		return h.writer.Delete(ctx, name, only)
 	}
-	l := h.ask.lease(ctx)
-	defer l.Close()
-	return l.explain(h.writer.Delete(l, name, only))
+	return h.ask.hold(ctx, func() error {
+		l := h.ask.lease(ctx)
+		defer l.Close()
+		return l.explain(h.writer.Delete(l, name, only))
+	})
 }
 
 // put writes an object. It is not asked for again: the content has gone.
@@ -191,7 +215,7 @@ func (h *Handler) put(ctx context.Context, name string, content *watched, size i
 	l.term = max(l.term, writeTerm)
 	l.renew()
 	defer l.Close()
-	content.progress = l.renew
+	content.waits, content.goes = l.rest, l.renew
 	info, err := h.writer.Put(l, name, content, size, fields, only)
 	return info, l.explain(err)
 }
@@ -238,13 +262,15 @@ type resuming struct {
 }
 
 func (r *resuming) open() (err error) {
-	l := r.o.lease
-	l.renew()
-	defer l.rest()
-	if r.body, err = r.o.Object.Range(l, r.off, r.left); err != nil {
-		r.body = nil
-	}
-	return l.explain(err)
+	return r.o.ask.hold(r.o.lease, func() (err error) {
+		l := r.o.lease
+		l.renew()
+		defer l.rest()
+		if r.body, err = r.o.Object.Range(l, r.off, r.left); err != nil {
+			r.body = nil
+		}
+		return l.explain(err)
+	})
 }
 
 func (r *resuming) Read(p []byte) (int, error) {

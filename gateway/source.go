@@ -16,6 +16,8 @@ import (
 // neither "." nor ".."; "" is the root. A Source with Traits.Flat may be asked for
 // empty segments inside a name too. A Handler asks for no others; a Source never resolves a name
 // to something outside its root, whatever is asked.
+// Names with a segment that begins with Draft are the Source's own: to others they do
+// not exist.
 //
 // Each method makes one attempt. Errors wrap, where they can be told:
 // fs.ErrNotExist for what is not there, fs.ErrPermission for what may not be had,
@@ -115,6 +117,10 @@ type Info struct {
 	Version string
 	Certain bool
 
+	// Sequential says that each range is read from the beginning of the object:
+	// several ranges are served as the whole, then.
+	Sequential bool
+
 	// Fields are what the storage keeps with the octets, by canonical names:
 	// Content-Type, Content-Encoding, Content-Language, Content-Disposition,
 	// Cache-Control. Others are ignored. Nil: none.
@@ -173,6 +179,9 @@ type Change struct {
 	Name string
 	// Under says that all that is below Name may have changed too.
 	Under bool
+	// Inside says that Name was there before and is there still: what shows
+	// that it exists has not changed.
+	Inside bool
 }
 
 // What goes wrong with storage. Errors wrap these.
@@ -197,6 +206,9 @@ func ByTime(size int64, modified, now time.Time, grain time.Duration) (version s
 	}
 	return fmt.Sprintf("%x-%x", size, modified.UnixNano()), now.Sub(modified) >= grain
 }
+
+// Draft is what the names of objects begin with that are being written.
+const Draft = ".larder-"
 
 // Grain is for ByTime where the clock is that of another machine, and tells seconds.
 const Grain = time.Minute

@@ -11,14 +11,14 @@ import (
 	"sync/atomic"
 )
 
-const aFolder = "a folder cannot be written or deleted; it comes and goes with what is in it"
+const aFolder = "this is a folder, which is neither written nor deleted"
 
 // guard judges the conditions of a request that changes name, and returns what must
 // still hold when it is changed. It is not ok if the request was answered.
 func (x *exchange) guard(name string) (only If, ok bool) {
 	h := x.r.Header
-	if x.crossSite() {
-		x.refuse(http.StatusForbidden, "the request comes from a page of another site (Origin)")
+	if h.Get("Origin") != "" || h.Get("Sec-Fetch-Site") != "" {
+		x.refuse(http.StatusForbidden, "the request comes from a page in a browser (Origin), which may not write here")
 		return only, false
 	}
 	c := readConditions(h)
@@ -60,16 +60,6 @@ func (x *exchange) guard(name string) (only If, ok bool) {
 	return only, holds
 }
 
-// crossSite tells whether a browser sent the request for a page of another origin.
-func (x *exchange) crossSite() bool {
-	origin := x.r.Header.Get("Origin")
-	if origin == "" {
-		return false
-	}
-	u, err := url.Parse(origin)
-	return err != nil || u.Host != x.r.Host
-}
-
 // kept are the fields of a PUT that belong to the object (RFC 9110 §9.3.4).
 var kept = []string{"Content-Type", "Content-Encoding", "Content-Language", "Content-Disposition", "Cache-Control"}
 
@@ -89,7 +79,15 @@ func (x *exchange) put(name string) {
 	}
 	created := only.Absent
 	if only == (If{}) {
-		created = x.isNew(name)
+		o, err := x.openObject(name, Want{})
+		switch {
+		case err == nil:
+			_ = o.Close() // opened for reading
+		case errors.Is(err, errFolder):
+			x.refuse(http.StatusConflict, aFolder)
+			return
+		}
+		created = errors.Is(err, fs.ErrNotExist)
 	}
 	fields := http.Header{}
 	for _, f := range kept {
@@ -124,29 +122,21 @@ func (x *exchange) put(name string) {
 // watched tells whether it was the reading that failed. A Source may still read when
 // it has returned, as http.Transport does.
 type watched struct {
-	r        io.Reader
-	progress func() // is told of each read; nil: nobody is
-	failed   atomic.Bool
+	r           io.Reader
+	waits, goes func() // are called before and after each read; nil: nobody cares
+	failed      atomic.Bool
 }
 
 func (w *watched) Read(p []byte) (int, error) {
-	n, err := w.r.Read(p)
-	if w.progress != nil {
-		w.progress()
+	if w.waits != nil {
+		w.waits()
+		defer w.goes()
 	}
+	n, err := w.r.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
 		w.failed.Store(true)
 	}
 	return n, err
-}
-
-// isNew tells whether there is no such object yet.
-func (x *exchange) isNew(name string) bool {
-	o, err := x.openObject(name, Want{})
-	if err == nil {
-		_ = o.Close() // opened for reading
-	}
-	return errors.Is(err, fs.ErrNotExist)
 }
 
 // remove deletes an object.
@@ -164,11 +154,23 @@ func (x *exchange) remove(name string) {
 		if !errors.Is(err, fs.ErrNotExist) {
 			x.wrote(name) // who knows how far it came
 		}
+		if errors.Is(err, fs.ErrPermission) && x.isAFolder(name) {
+			x.refuse(http.StatusConflict, aFolder)
+			return
+		}
 		x.fail(err)
 		return
 	}
 	x.wrote(name)
 	x.w.WriteHeader(http.StatusNoContent)
+}
+
+func (x *exchange) isAFolder(name string) bool {
+	o, err := x.openObject(name, Want{})
+	if err == nil {
+		_ = o.Close() // opened for reading
+	}
+	return errors.Is(err, errFolder)
 }
 
 func (x *exchange) wrote(name string) {
@@ -179,8 +181,9 @@ func (x *exchange) wrote(name string) {
 
 // Paths are the paths whose answers may be others after a change, escaped as requests
 // have them: that of the object, that of the object of which it is a coded copy, and
-// those of the folders that it is in, which may have come or gone with it.
-func (c Change) Paths() []string {
+// those of the folders that it is in, which may have come or gone with it. Of a change
+// inside they are those that do not list folders: shows says whether some do.
+func (c Change) Paths(shows bool) []string {
 	var paths []string
 	add := func(name string) {
 		escaped := (&url.URL{Path: "/" + name}).EscapedPath()
@@ -189,15 +192,26 @@ func (c Change) Paths() []string {
 			paths = append(paths, escaped+"/")
 		}
 	}
+	plain := c.Name
 	for _, end := range endings {
-		if plain, ok := strings.CutSuffix(c.Name, end); ok {
+		if of, ok := strings.CutSuffix(c.Name, end); ok {
+			plain = of
 			add(plain)
 		}
 	}
-	for name := c.Name; ; name = name[:max(strings.LastIndexByte(name, '/'), 0)] {
-		add(name)
-		if name == "" {
-			return paths
+	name := c.Name
+	up := func() { name = name[:max(strings.LastIndexByte(name, '/'), 0)] }
+	add(name)
+	if c.Inside && !shows {
+		if plain == indexName || strings.HasSuffix(plain, "/"+indexName) {
+			up()
+			add(name)
 		}
+		return paths
 	}
+	for name != "" {
+		up()
+		add(name)
+	}
+	return paths
 }

@@ -11,6 +11,8 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -66,6 +68,29 @@ func (o Options) Open(path string) (*Source, error) {
 	return &Source{path: path, root: root, now: o.Now}, nil
 }
 
+// Holds tells whether a path of this machine, which need not exist yet, is inside the folder.
+func (s *Source) Holds(name string) bool {
+	top, err := real(s.path)
+	inner, err2 := real(name)
+	rel, err3 := filepath.Rel(top, inner)
+	return errors.Join(err, err2, err3) == nil && filepath.IsLocal(rel)
+}
+
+// real is a path without links, as far as it exists.
+func real(name string) (string, error) {
+	abs, err := filepath.Abs(name)
+	if err != nil {
+		return "", err
+	}
+	for rest := ""; ; {
+		p, err := filepath.EvalSymlinks(abs)
+		if !errors.Is(err, fs.ErrNotExist) || abs == filepath.Dir(abs) {
+			return filepath.Join(p, rest), err
+		}
+		abs, rest = filepath.Dir(abs), filepath.Join(filepath.Base(abs), rest)
+	}
+}
+
 // Close implements gateway.Source. Files that are open can be read to their end.
 func (s *Source) Close() error { return s.root.Close() }
 
@@ -74,7 +99,7 @@ func (s *Source) Traits() gateway.Traits { return gateway.Traits{} }
 
 // local is a name as the folder knows it.
 func local(name string) (string, error) {
-	if !gateway.ValidName(name, false) {
+	if !gateway.ValidName(name, false) || strings.Contains("/"+name, "/"+gateway.Draft) {
 		return "", fmt.Errorf("%q is no name of a file: %w", name, fs.ErrNotExist)
 	}
 	return path.Clean(name), nil // "" is "."
@@ -136,6 +161,8 @@ func absent(err error) error {
 			return fmt.Errorf("%w: %w", fs.ErrNotExist, err)
 		case syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG:
 			return fmt.Errorf("%w: %w", gateway.ErrFull, err)
+		case syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ESTALE, syscall.EINTR:
+			return fmt.Errorf("%w: %w", gateway.ErrUnavailable, err)
 		case syscall.EISDIR:
 			return fmt.Errorf("%w: %w", fs.ErrPermission, err)
 		}
@@ -176,6 +203,9 @@ func (s *Source) List(_ context.Context, folder string, limit int) ([]gateway.In
 	for len(infos) < limit {
 		entries, err := dir.ReadDir(min(limit, 1000))
 		for _, e := range entries {
+			if strings.HasPrefix(e.Name(), gateway.Draft) {
+				continue
+			}
 			info, err := s.root.Stat(path.Join(folder, e.Name())) // follows links
 			if err == nil && serveable(info) && len(infos) < limit {
 				i := s.describe(info)

@@ -1,6 +1,7 @@
 package file_test
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -108,3 +109,61 @@ func TestDraftsAreSeenByNobodyElse(t *testing.T) {
 type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+func TestPutLeavesNothingElse(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	defer s.Close()
+	check(t, os.WriteFile(filepath.Join(dir, "private"), nil, 0o600))
+	if _, err := s.Put(t.Context(), "private", strings.NewReader("x"), 1, nil, gateway.If{}); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(filepath.Join(dir, "private")); err != nil || info.Mode() != 0o600 {
+		t.Errorf("a private file is %v (%v)", info.Mode(), err)
+	}
+	check(t, os.Mkdir(filepath.Join(dir, "there"), 0o755))
+	broken := readerFunc(func([]byte) (int, error) { return 0, fs.ErrClosed })
+	for _, name := range []string{"a/b/c", "there/d/e"} {
+		if _, err := s.Put(t.Context(), name, broken, -1, nil, gateway.If{}); err == nil {
+			t.Error("a broken body went through")
+		}
+	}
+	if _, err := s.Put(t.Context(), "private/x/y", strings.NewReader("x"), 1, nil, gateway.If{}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("below a file: %v", err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 2 {
+		t.Errorf("%v %v", entries, err)
+	}
+	if entries, err := os.ReadDir(filepath.Join(dir, "there")); err != nil || len(entries) != 0 {
+		t.Errorf("%v %v", entries, err)
+	}
+}
+
+func TestDraftsDoNotExist(t *testing.T) {
+	dir := t.TempDir()
+	check(t, os.WriteFile(filepath.Join(dir, gateway.Draft+"x"), []byte("half"), 0o644))
+	s := open(t, dir)
+	defer s.Close()
+	if _, err := s.Open(t.Context(), gateway.Draft+"x", gateway.Want{}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%v", err)
+	}
+	if infos, err := s.List(t.Context(), "", 10); err != nil || len(infos) != 0 {
+		t.Errorf("%v %v", infos, err)
+	}
+}
+
+func TestHolds(t *testing.T) {
+	top := t.TempDir()
+	check(t, os.MkdirAll(filepath.Join(top, "root", "in"), 0o755))
+	check(t, os.Symlink("root", filepath.Join(top, "link")))
+	s := open(t, filepath.Join(top, "link"))
+	defer s.Close()
+	for name, want := range map[string]bool{
+		"root": true, "link": true, "root/in": true, "link/in/new/er": true, "root/../root/new": true, ".": false, "rooted": false, "other/root": false,
+	} {
+		if got := s.Holds(filepath.Join(top, name)); got != want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}

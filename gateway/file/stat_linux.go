@@ -37,3 +37,11 @@ func undisturbed(was, now fs.FileInfo) bool {
 	b, also := now.Sys().(*syscall.Stat_t)
 	return !ok || !also || a.Ctim == b.Ctim || b.Nlink < a.Nlink
 }
+
+// links is how many names a file has.
+func links(info fs.FileInfo) uint64 {
+	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
+		return uint64(sys.Nlink)
+	}
+	return 1
+}

@@ -15,3 +15,6 @@ func identity(info fs.FileInfo) (version string, since time.Time) {
 
 // undisturbed tells nothing more here than size and time do.
 func undisturbed(_, _ fs.FileInfo) bool { return true }
+
+// links is taken to be one: other names are not known here.
+func links(fs.FileInfo) uint64 { return 1 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -14,21 +15,26 @@ import (
 	"github.com/larderhq/larder/gateway"
 )
 
-// Watch implements gateway.Watcher. What links lead to outside of the folder's own tree
-// is not watched.
+// Watch implements gateway.Watcher. Where there are symbolic links below the folder, or a
+// file has several names, a change shows in more places than one, and is told as one of
+// everything. Folders that may not be read are not watched: nothing of them is served.
+// On file systems of a network only changes made by this machine are told.
 func (s *Source) Watch(ctx context.Context, ready func(), changed func(gateway.Change)) error {
 	top, err := filepath.Abs(s.path)
+	if err == nil {
+		top, err = filepath.EvalSymlinks(top)
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("folder %s cannot be watched: %w", s.path, err)
 	}
 	n, err := fsnotify.NewBufferedWatcher(4096)
 	if err != nil {
 		return fmt.Errorf("folder %s cannot be watched: %w", s.path, err)
 	}
 	defer n.Close() // nothing is lost that counts
-	w := &watch{top: top, n: n, folders: map[string]bool{}, changed: changed}
+	w := &watch{ctx: ctx, top: top, n: n, folders: map[string]bool{}, changed: changed}
 	if err := w.add(top); err != nil {
-		return err
+		return w.ended(err)
 	}
 	ready()
 	for {
@@ -37,14 +43,14 @@ func (s *Source) Watch(ctx context.Context, ready func(), changed func(gateway.C
 			return nil
 		case e := <-n.Events:
 			if err := w.see(e); err != nil {
-				return err
+				return w.ended(err)
 			}
 		case err := <-n.Errors:
 			if !errors.Is(err, fsnotify.ErrEventOverflow) {
 				return fmt.Errorf("folder %s cannot be watched any more: %w", s.path, err)
 			}
 			if err := w.add(top); err != nil { // folders may have been missed
-				return err
+				return w.ended(err)
 			}
 			changed(gateway.Change{Under: true})
 		}
@@ -52,20 +58,38 @@ func (s *Source) Watch(ctx context.Context, ready func(), changed func(gateway.C
 }
 
 type watch struct {
+	ctx     context.Context
 	top     string
 	n       *fsnotify.Watcher
 	folders map[string]bool // that are watched, by full path
+	links   bool            // there are symbolic links
 	changed func(gateway.Change)
+}
+
+// ended is err, unless the watch was to end.
+func (w *watch) ended(err error) error {
+	if w.ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 // add watches a folder and those below. What goes meanwhile needs no watch.
 func (w *watch) add(dir string) error {
-	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.IsDir() {
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case w.ctx.Err() != nil:
+			return w.ctx.Err()
+		case err != nil:
 			return nil // what cannot be read is not served either
+		case d.Type()&fs.ModeSymlink != 0:
+			w.links = true
+		}
+		if !d.IsDir() {
+			return nil
 		}
 		switch err := w.n.Add(path); {
-		case errors.Is(err, fs.ErrNotExist):
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
 			return nil
 		case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EMFILE):
 			return fmt.Errorf("the folders below %s are more than this system lets one watch (%d so far); raise fs.inotify.max_user_watches: %w", w.top, len(w.folders), err)
@@ -75,6 +99,10 @@ func (w *watch) add(dir string) error {
 		w.folders[path] = true
 		return nil
 	})
+	if err == nil && dir == w.top && !w.folders[w.top] {
+		err = fmt.Errorf("folder %s cannot be watched: it may not be read, or has gone", w.top)
+	}
+	return err
 }
 
 // drop ends the watches of a folder that went and of those below, which would tell of
@@ -90,27 +118,36 @@ func (w *watch) drop(dir string) {
 
 // see passes an event on.
 func (w *watch) see(e fsnotify.Event) error {
-	rel, err := filepath.Rel(w.top, e.Name)
-	if err != nil {
-		return fmt.Errorf("folder %s: an event of %s: %w", w.top, e.Name, err)
+	if strings.HasPrefix(filepath.Base(e.Name), gateway.Draft) {
+		return nil // nobody sees it
 	}
-	name := filepath.ToSlash(rel)
-	if name == "." {
-		name = ""
-	}
-	under := false
+	came, went, folder := e.Has(fsnotify.Create), e.Has(fsnotify.Remove) || e.Has(fsnotify.Rename), w.folders[e.Name]
 	switch {
-	case e.Has(fsnotify.Create):
+	case went && e.Name == w.top:
+		return fmt.Errorf("folder %s has gone, or has another name", w.top)
+	case went && folder:
+		w.drop(e.Name)
+	case came:
 		before := len(w.folders)
 		if err := w.add(e.Name); err != nil { // nothing, if it is a file
 			return err
 		}
-		under = len(w.folders) > before // what is in it may have come before the watch
-	case e.Has(fsnotify.Remove), e.Has(fsnotify.Rename):
-		if under = w.folders[e.Name]; under {
-			w.drop(e.Name)
-		}
+		folder = len(w.folders) > before // what is in it may have come before the watch
 	}
-	w.changed(gateway.Change{Name: name, Under: under})
+	rel, err := filepath.Rel(w.top, e.Name)
+	if err != nil {
+		return fmt.Errorf("folder %s: an event of %s: %w", w.top, e.Name, err)
+	}
+	c := gateway.Change{Name: filepath.ToSlash(rel), Under: folder, Inside: !came && !went && !folder}
+	if w.links || c.Name == "." || severalNames(e.Name) {
+		c = gateway.Change{Under: true}
+	}
+	w.changed(c)
 	return nil
+}
+
+// severalNames tells whether a file can be had by another name too.
+func severalNames(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && !info.IsDir() && links(info) > 1
 }

@@ -21,20 +21,28 @@ func (s *Source) Put(_ context.Context, name string, body io.Reader, size int64,
 	if err != nil {
 		return gateway.Info{}, err
 	}
-	if info, err := s.root.Stat(name); err == nil && info.IsDir() {
+	mode := fs.FileMode(0o666) // less what the process takes off
+	switch info, err := s.root.Stat(name); {
+	case err == nil && info.IsDir():
 		return gateway.Info{}, fmt.Errorf("%q is a folder: %w", name, fs.ErrPermission)
+	case err == nil:
+		mode = info.Mode().Perm()
 	}
 	dir := path.Dir(name)
-	if err := s.root.MkdirAll(dir, 0o777); err != nil {
-		return gateway.Info{}, absent(err)
+	made, err := s.makeFolders(dir)
+	draft := path.Join(dir, gateway.Draft+rand.Text())
+	var info fs.FileInfo
+	if err == nil {
+		info, err = s.draft(draft, body, size, mode)
 	}
-	draft := path.Join(dir, ".larder-"+rand.Text())
-	info, err := s.draft(draft, body, size)
 	if err == nil {
 		err = s.publish(draft, name, only)
 	}
 	if err != nil {
 		_ = s.root.Remove(draft) // it may have gone, or never come
+		for _, folder := range made {
+			_ = s.root.Remove(folder) // which it can only if nobody else uses it
+		}
 		return gateway.Info{}, absent(err)
 	}
 	if f, now, err := s.open(name); err == nil {
@@ -46,9 +54,25 @@ func (s *Source) Put(_ context.Context, name string, body io.Reader, size int64,
 	return gateway.Info{}, nil // another one took its place already
 }
 
+// makeFolders makes a folder and those that it is in, and returns the new ones, the
+// innermost first.
+func (s *Source) makeFolders(dir string) (made []string, err error) {
+	for d := dir; d != "."; d = path.Dir(d) {
+		info, err := s.root.Stat(d)
+		if err == nil && !info.IsDir() {
+			return nil, fmt.Errorf("%q is no folder: %w", d, fs.ErrNotExist)
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		made = append(made, d)
+	}
+	return made, s.root.MkdirAll(dir, 0o777)
+}
+
 // draft writes body to a new file.
-func (s *Source) draft(name string, body io.Reader, size int64) (fs.FileInfo, error) {
-	f, err := s.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+func (s *Source) draft(name string, body io.Reader, size int64, mode fs.FileMode) (fs.FileInfo, error) {
+	f, err := s.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return nil, err
 	}

@@ -11,9 +11,7 @@ import (
 	"mime"
 	"net"
 	"net/http"
-	"os"
 	"strings"
-	"time"
 
 	"github.com/larderhq/larder/gateway"
 )
@@ -107,15 +105,6 @@ func Listen(where, token string) (net.Listener, error) {
 			return nil, errors.New("over TCP the admin API needs a token: put a long random word into LARDER_ADMIN_TOKEN")
 		}
 		return net.Listen("tcp", where)
-	}
-	if info, err := os.Lstat(where); err == nil && info.Mode()&os.ModeSocket != 0 {
-		if c, err := net.DialTimeout("unix", where, time.Second); err == nil {
-			_ = c.Close() // somebody lives there
-			return nil, fmt.Errorf("%s is in use by another process", where)
-		}
-		if err := os.Remove(where); err != nil { // left by one that died
-			return nil, err
-		}
 	}
 	return listenPrivately(where)
 }

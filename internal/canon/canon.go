@@ -189,6 +189,13 @@ func (t *Target) AppendKey(dst []byte, site string) []byte {
 func (t *Target) AppendPathKey(dst []byte, site string) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(site)))
 	dst = append(append(dst, site...), 0, 0) // no scheme, no host
+	path := t.PlainPath()
+	dst = binary.AppendUvarint(dst, uint64(len(path)))
+	return append(dst, path...)
+}
+
+// PlainPath is the path with only that escaped which has to be.
+func (t *Target) PlainPath() string {
 	path := make([]byte, 0, len(t.Path)+8)
 	for i := 0; i < len(t.Path); i++ {
 		c := t.Path[i]
@@ -203,8 +210,7 @@ func (t *Target) AppendPathKey(dst []byte, site string) []byte {
 		}
 		path = append(path, c)
 	}
-	dst = binary.AppendUvarint(dst, uint64(len(path)))
-	return append(dst, path...)
+	return string(path)
 }
 
 const upperHex = "0123456789ABCDEF"

@@ -88,6 +88,8 @@ func TestMistakes(t *testing.T) {
 		{"serve localhost:8080 --listen ADDR", `larder: "localhost:8080" is neither a URL nor a folder: for a web server write http://localhost:8080`},
 		{"serve gopher://example.org --listen ADDR", `larder: gopher: is no kind of storage; there are file, ftp, ftpes, ftps, hdfs, s3, sftp, tar, webdav, webdavs, zip, and http and https for a web server`},
 		{"serve http://127.0.0.1:1 --write", "larder: --write is for storage; http://127.0.0.1:1 is a web server, which decides by itself"},
+		{"serve . --listen ADDR --disk ./cache:1GiB", "larder: --disk ./cache: it is inside the folder that is served, and would be served with it; name one outside of ."},
+		{"gateway http://me:secret@127.0.0.1:1", "larder: http://me@127.0.0.1:1 is a web server already; larder serve caches what it answers"},
 		{"gateway", "larder: gateway needs storage: name a folder, as in larder gateway ., or another kind, as in larder gateway s3://bucket"},
 		{"gateway http://127.0.0.1:1", "larder: http://127.0.0.1:1 is a web server already; larder serve caches what it answers"},
 		{"gateway . --fresh 1h", `larder: --fresh: "1h" has no time: write it as *.css=1h`},

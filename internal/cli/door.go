@@ -122,13 +122,21 @@ func (s *door) explainListen(err error) error {
 	return usagef("--listen %s: %v: name another address, such as 127.0.0.1:8000", s.Listen, err)
 }
 
+// visible keeps what others had us say from moving a terminal's cursor.
+func visible(r rune) rune {
+	if r < ' ' && r != '\t' || r >= 0x7f && r < 0xa0 {
+		return '?'
+	}
+	return r
+}
+
 // notes is a slog.Handler for people: a line says what, and nothing else.
 type notes struct{ w io.Writer }
 
 func (n notes) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelInfo }
 
 func (n notes) Handle(_ context.Context, r slog.Record) error {
-	_, err := fmt.Fprintf(n.w, "larder: %s\n", r.Message)
+	_, err := fmt.Fprintf(n.w, "larder: %s\n", strings.Map(visible, r.Message))
 	return err
 }
 

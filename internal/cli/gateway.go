@@ -31,7 +31,7 @@ answered, in the same process.`
 // Run serves until a signal comes.
 func (g *gatewayCmd) Run(std *streams, kinds storage.Kinds) error {
 	if storage.IsOrigin(g.Source) {
-		return usagef("%s is a web server already; larder serve caches what it answers", g.Source)
+		return usagef("%s is a web server already; larder serve caches what it answers", storage.Show(g.Source))
 	}
 	o := &daemon.Options{Uncached: true}
 	if err := g.open(g.Source, kinds, o); err != nil {

@@ -185,7 +185,7 @@ func TestServeFolder(t *testing.T) {
 	}
 	for i, want := range []string{"fwd=uri-miss", "hit"} {
 		resp, body := get(t, p.url+"/page.txt")
-		if got := resp.Header.Get("Cache-Status"); body != "hello" || !strings.Contains(got, want) || !strings.Contains(got, "; key=\"http://127.0.0.1:") || !strings.Contains(got, "; detail=") {
+		if got := resp.Header.Get("Cache-Status"); body != "hello" || !strings.Contains(got, want) || !strings.Contains(got, "; key=\"/page.txt\"") || !strings.Contains(got, "; detail=") {
 			t.Errorf("answer %d: %q, Cache-Status %q, want %s", i, body, got, want)
 		}
 	}

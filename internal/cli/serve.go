@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/larderhq/larder/gateway"
+	"github.com/larderhq/larder/gateway/file"
 	"github.com/larderhq/larder/internal/daemon"
 	"github.com/larderhq/larder/internal/engine"
 	"github.com/larderhq/larder/internal/storage"
@@ -83,6 +84,13 @@ func (s *serve) options(std *streams) (*daemon.Options, error) {
 	} else if err := s.open(s.Origin, s.kinds, o); err != nil {
 		return nil, err
 	}
+	if f, ok := o.Storage.(*file.Source); ok {
+		for _, d := range s.Disk {
+			if f.Holds(d.dir) {
+				return nil, errors.Join(usagef("--disk %s: it is inside the folder that is served, and would be served with it; name one outside of %s", d.dir, s.Origin), f.Close())
+			}
+		}
+	}
 	if _, ok := o.Storage.(gateway.Notified); s.Admin != "" && !ok {
 		return nil, errors.Join(usagef("--admin: %s posts no notifications; leave it out", storage.Show(s.Origin)), o.Storage.Close())
 	}
@@ -94,7 +102,7 @@ func (s *serve) options(std *streams) (*daemon.Options, error) {
 func (s *serve) greet(w io.Writer, url string) {
 	what, but := s.Origin, "if it may be kept"
 	if !storage.IsOrigin(what) {
-		what, but = storage.Show(what), "for "+storageFresh.String()
+		what, but = storage.Show(what), "as long as it is fresh"
 	}
 	fmt.Fprintf(w, "larder %s serves %s at %s (memory %v%s)\n", release, what, url, s.Memory, disksOf(s.Disk))
 	if !storage.IsOrigin(s.Origin) {

@@ -88,7 +88,7 @@ func (s *storageFlags) open(address string, kinds storage.Kinds, o *daemon.Optio
 	if s.Write && !gateway.CanWrite(src) {
 		return errors.Join(usagef("--write: %s cannot be written to; leave it out", storage.Show(address)), src.Close())
 	}
-	o.Storage = src
+	o.Storage, o.StorageName = src, storage.Name(address)
 	o.Gateway = gateway.Options{Listing: s.Listing, Write: s.Write, Download: s.Download, Dotfiles: s.Dotfiles, Default: storageFresh}
 	for _, r := range s.Fresh {
 		o.Gateway.Fresh = append(o.Gateway.Fresh, gateway.Rule(r))

@@ -39,9 +39,11 @@ type Options struct {
 	Host string
 
 	// Storage, where set, is asked in place of an origin, as Gateway says, of which
-	// Wrote and Failed are set here. The Daemon closes it, also if New fails.
-	Storage gateway.Source
-	Gateway gateway.Options
+	// Wrote and Failed are set here. The Daemon closes it, also if New fails. What is
+	// kept of it is found again by StorageName alone, its address without secrets.
+	Storage     gateway.Source
+	StorageName string
+	Gateway     gateway.Options
 
 	// Uncached has what Storage answers go to clients as it is. Memory, Disks,
 	// Engine and Pages are unused.
@@ -143,7 +145,9 @@ func New(o Options) (*Daemon, error) {
 		c.Forward = encode.RoundTripper(c.Forward, encode.Options{})
 	}
 	c.Store, c.Pseudonym = d.store, pseudonym()
-	c.Paths, c.Site = o.Storage != nil, d.watch.site()
+	if g := forward.handler; g != nil {
+		c.Paths, c.Site, c.Negotiate = true, d.site(), negotiating(c.Negotiate, g.Negotiate)
+	}
 	if o.Log != nil {
 		c.Sink = o.Log
 	}
@@ -177,7 +181,7 @@ func (d *Daemon) assembled(terms *rules.Terms) http.Handler {
 // A way leads to what is cached.
 type way struct {
 	transport http.RoundTripper
-	handler   http.Handler // of storage
+	handler   *gateway.Handler // of storage
 }
 
 // open makes the way to the origin, and the way to leave it. It asks nothing of it: an

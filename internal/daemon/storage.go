@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -32,10 +33,24 @@ type watching struct {
 	since  string
 }
 
-// site keeps what is stored apart from what earlier processes stored, if changes are
-// watched: those between would have been missed. Storage that is not watched is
+// site keeps what is stored apart from what is stored of other storage, or was of this one when
+// it was served otherwise; and if changes are watched, from what earlier processes
+// stored: those between would have been missed. Storage that is not watched is
 // validated as it expires.
-func (w watching) site() string { return w.since }
+func (d *Daemon) site() string {
+	o := &d.opt.Gateway
+	h := sha256.New()
+	fmt.Fprintf(h, "%q %q %v %v %v %q %q %q", d.opt.StorageName, d.watch.since, o.Listing, o.Dotfiles, o.Default, o.Precompressed, o.Download, o.Fresh)
+	return string(h.Sum(nil)[:16])
+}
+
+// negotiating takes the fields of a request first as one says, and then as the other does.
+func negotiating(first, then func(http.Header) http.Header) func(http.Header) http.Header {
+	if first == nil {
+		return then
+	}
+	return func(h http.Header) http.Header { return then(first(h)) }
+}
 
 // watchPatience is how long serving waits for the watch. It may begin later.
 const watchPatience = time.Second
@@ -72,11 +87,14 @@ func (d *Daemon) changed(c gateway.Change) {
 	if d.engine == nil {
 		return
 	}
+	if !d.opt.Gateway.Shows(c.Name) {
+		return
+	}
 	if c.Under {
 		d.engine.PurgeAll()
 		return
 	}
-	for _, path := range c.Paths() {
+	for _, path := range c.Paths(d.opt.Gateway.Listing) {
 		if u, err := url.Parse("http://storage" + path); err == nil {
 			d.engine.Purge(context.Background(), u)
 		}

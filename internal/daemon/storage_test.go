@@ -273,3 +273,91 @@ func TestUncached(t *testing.T) {
 		t.Errorf("%d %q", code, cs)
 	}
 }
+
+// What nobody can ask for may change as it likes, and what changes inside a file does not
+// touch its folder.
+func TestChangesThatShowNowhereForgetNothing(t *testing.T) {
+	r := runOver(t, nil, Options{Gateway: hour})
+	r.write("index.html", "index")
+	r.write("f", "one")
+	r.write("log", "")
+	r.until("/f", "one")
+	r.until("/", "index")
+	r.write(".git/objects/ab", "")
+	r.write(gateway.Draft+"x", "")
+	r.write("log", "line")
+	r.until("/log", "line")
+	r.want("/f", "one", "; hit")
+	r.want("/", "index", "; hit")
+}
+
+// However a client words what it accepts, there is one answer for each coding.
+func TestWordingsShareAnswers(t *testing.T) {
+	o := hour
+	o.Precompressed, o.Listing = gateway.Codings(), true
+	r := runOver(t, quiet, Options{Gateway: o})
+	r.write("f.txt", "plain")
+	r.write("f.txt.gz", "gzipped")
+	for i, c := range []struct{ encoding, accept, path, text string }{
+		{"gzip", "", "/f.txt", "gzipped"},
+		{"gzip;q=0.3, x1", "", "/f.txt", "gzipped"},
+		{"x2, gzip;q=0.7, deflate", "text/x", "/f.txt", "gzipped"},
+		{"", "", "/f.txt", "plain"},
+		{"x3", "", "/f.txt", "plain"},
+		{"identity, x4;q=1", "", "/f.txt", "plain"},
+		{"", "text/html", "/", ""},
+		{"x5", "text/x6, */*", "/", ""},
+		{"", "application/json", "/", ""},
+		{"", "application/*;q=0.5, x/y", "/", ""},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.d.URL()+c.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, v := range map[string]string{"Accept-Encoding": c.encoding, "Accept": c.accept} {
+			if v != "" {
+				req.Header.Set(name, v)
+			}
+		}
+		client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DisableCompression: true}}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		first := i == 0 || i == 3 || i == 6 || i == 8
+		if hit := strings.Contains(resp.Header.Get("Cache-Status"), "; hit"); err != nil || hit == first || c.text != "" && string(body) != c.text {
+			t.Errorf("%+v: %q, %s (%v)", c, body, resp.Header.Get("Cache-Status"), err)
+		}
+	}
+}
+
+// One disk may serve one storage after another: each finds its own.
+func TestStorageIsKeptApart(t *testing.T) {
+	site := func(name string, change func(*gateway.Options)) string {
+		o := Options{StorageName: name}
+		if change != nil {
+			change(&o.Gateway)
+		}
+		return (&Daemon{opt: o}).site()
+	}
+	all := map[string]string{}
+	for what, s := range map[string]string{
+		"one":     site("s3://one", nil),
+		"another": site("s3://another", nil),
+		"listed":  site("s3://one", func(o *gateway.Options) { o.Listing = true }),
+		"fresh":   site("s3://one", func(o *gateway.Options) { o.Fresh = []gateway.Rule{{Pattern: "**", For: time.Hour}} }),
+		"hidden":  site("s3://one", func(o *gateway.Options) { o.Dotfiles = true }),
+		"saved":   site("s3://one", func(o *gateway.Options) { o.Download = []string{"*"} }),
+		"coded":   site("s3://one", func(o *gateway.Options) { o.Precompressed = []string{"br"} }),
+	} {
+		if other, ok := all[s]; ok {
+			t.Errorf("%s and %s have one site", what, other)
+		}
+		all[s] = what
+	}
+	if site("s3://one", nil) != site("s3://one", nil) {
+		t.Error("it is not found again")
+	}
+}

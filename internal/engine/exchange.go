@@ -521,6 +521,9 @@ func (x *exchange) status() {
 	d := observe.Detail{Name: x.e.Name}
 	if x.e.Explain {
 		d.Key, d.Why = x.target.String(), true
+		if x.e.Paths {
+			d.Key = x.target.PlainPath()
+		}
 	}
 	h := x.w.Header()
 	lines := h["Cache-Status"]

@@ -20,7 +20,7 @@ const (
 	readLen   = 4 << 10   // octets that are read at once: whoever has a body lent holds no more of it
 	flushLen  = 8 << 10   // octets of answers after which they are sent
 	copyLen   = 8 << 10   // the longest body that is copied to its head
-	turnLen   = 256 << 10 // octets that are sent before it is others' turn,
+	turnLen   = 1 << 20   // octets that are sent before it is others' turn,
 	shortTurn = 128 << 10 // and while there are others whose answers are short
 	shortTime = 10 * time.Millisecond
 	sweepTime = 250 * time.Millisecond

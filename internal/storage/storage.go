@@ -3,6 +3,8 @@
 package storage
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -61,10 +63,13 @@ func parsed[O any, S gateway.Source](parse func(string, func(string) string) (O,
 	}
 }
 
-// after is what follows the scheme.
+// after is the path that follows the scheme.
 func after(address string) string {
 	_, rest, _ := strings.Cut(address, ":")
-	return strings.TrimPrefix(rest, "//")
+	if path, ok := strings.CutPrefix(rest, "//"); ok {
+		return strings.TrimPrefix(path, "localhost") // RFC 8089 §2
+	}
+	return rest
 }
 
 // scheme is that of an address; a single letter, and what has a slash before the colon, is none.
@@ -84,25 +89,50 @@ func IsOrigin(address string) bool {
 	return (s == "http" || s == "https") && strings.Contains(address, "://")
 }
 
-// Show is an address as others may see it: without a password.
+// Show is an address as others may see it: without what could be a secret. Of one that
+// cannot be read it is the scheme alone.
 func Show(address string) string {
-	if scheme(address) == "" {
-		return "the folder " + address
+	s := scheme(address)
+	_, err := os.Stat(address)
+	switch {
+	case s == "" || err == nil || slices.Contains([]string{"file", "zip", "tar"}, s):
+		return address
+	case s == "rclone": // which takes passwords between its commas
+		before, _, _ := strings.Cut(address, ",")
+		return before
 	}
 	u, err := url.Parse(address)
-	switch {
-	case err == nil && u.Opaque == "":
-		if u.User != nil {
-			u.User = url.User(u.User.Username())
-		}
-		u.RawQuery = ""
-		return u.String()
-	case slices.Contains([]string{"file", "zip", "tar"}, scheme(address)):
-		return address
+	if err != nil || u.Opaque != "" {
+		return s + " storage"
 	}
-	// rclone takes passwords between its commas.
-	before, _, _ := strings.Cut(address, ",")
-	return before
+	if u.User != nil {
+		u.User = url.User(u.User.Username())
+	}
+	u.RawQuery = ""
+	return u.String()
+}
+
+// Name tells storage apart from all other, without secrets: an address that means the
+// same wherever it is said.
+func Name(address string) string {
+	path := address
+	if s := scheme(address); s == "file" || s == "zip" || s == "tar" {
+		path = after(address)
+	} else if _, err := os.Stat(address); err != nil {
+		if u, err := url.Parse(address); err == nil && u.User != nil {
+			u.User = url.User(u.User.Username())
+			return u.String()
+		}
+		for _, name := range []string{"AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_PROFILE"} {
+			address += "\n" + os.Getenv(name) // which say what an s3 address means
+		}
+		sum := sha256.Sum256([]byte(address))
+		return hex.EncodeToString(sum[:])
+	}
+	if abs, err := filepath.Abs(path); err == nil {
+		return abs
+	}
+	return path
 }
 
 // Open opens the storage at an address: a folder, an archive, or the URL of a kind.
