@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"runtime"
 	"sync"
 	"time"
 
@@ -246,7 +247,7 @@ func (d *Daemon) URL() string {
 // Run answers requests until ctx ends, then drains and lets go of everything.
 // The error is nil if that went well, also if requests had to be cut off.
 func (d *Daemon) Run(ctx context.Context) error {
-	calmCollector()
+	defer runtime.KeepAlive(calmCollector())
 	stopWatching, stopAdmin := d.startWatching(), d.startAdmin()
 	var serving sync.WaitGroup
 	failed := make(chan error, 1)

@@ -357,7 +357,7 @@ func TestStorageIsKeptApart(t *testing.T) {
 		}
 		all[s] = what
 	}
-	if site("s3://one", nil) != site("s3://one", nil) {
+	if again := site("s3://one", nil); all[again] != "one" {
 		t.Error("it is not found again")
 	}
 }

@@ -59,9 +59,6 @@ const (
 	ballastLen = 24 << 20
 )
 
-// ballast is kept for as long as the process lives.
-var ballast []byte
-
 // A Disk is a folder that the Daemon may use up to a size.
 type Disk struct {
 	Dir  string
@@ -200,10 +197,12 @@ func writeSecret(folder vfs.FS, secret []byte) error {
 	return errors.Join(folder.Rename(draft, secretName), folder.Sync())
 }
 
-// calmCollector bounds the garbage, unless the operator has a wish of his own.
-func calmCollector() {
+// calmCollector bounds the garbage, unless the operator has a wish of his own. The
+// caller keeps what is returned for as long as that is to hold.
+func calmCollector() (ballast []byte) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(collectAt)
 		ballast = make([]byte, ballastLen)
 	}
+	return ballast
 }
