@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io/fs"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -27,6 +29,8 @@ type conn struct {
 	ctx       context.Context // of who uses it
 	dataLimit int64           // octets of the next data connection, negative: no limit
 	expiry    *time.Timer     // of the pool
+	used      bool            // it was idle in the pool before
+	last      lastReply
 
 	mu    sync.Mutex
 	wires []*wire // the first is the control connection
@@ -42,7 +46,7 @@ func (s *Source) dial(ctx context.Context) (*conn, error) {
 	// Many servers take data connections only that resume the session of the control connection.
 	c.tls.ClientSessionCache = tls.NewLRUClientSessionCache(8)
 	stop := context.AfterFunc(ctx, c.kill)
-	err := c.logIn()
+	err := guarded(c.kill, c.logIn)
 	if !stop() {
 		err = ctx.Err()
 	}
@@ -54,7 +58,7 @@ func (s *Source) dial(ctx context.Context) (*conn, error) {
 }
 
 func (c *conn) logIn() error {
-	options := []ftp.DialOption{ftp.DialWithDialFunc(c.connect)}
+	options := []ftp.DialOption{ftp.DialWithDialFunc(c.connect), ftp.DialWithDebugOutput(&c.last)}
 	switch c.opt.Security {
 	case Explicit:
 		options = append(options, ftp.DialWithExplicitTLS(c.tls))
@@ -66,6 +70,9 @@ func (c *conn) logIn() error {
 		return err
 	}
 	if err := c.Login(c.opt.User, c.opt.Password); err != nil {
+		if n := c.last.code; n != 0 && n != ftp.StatusNotAvailable {
+			err = fmt.Errorf("%w: %w", fs.ErrPermission, err)
+		}
 		return fmt.Errorf("user %q: %w", c.opt.User, err)
 	}
 	if c.root = c.opt.Root; !strings.HasPrefix(c.root, "/") {
@@ -76,7 +83,7 @@ func (c *conn) logIn() error {
 		c.root = strings.TrimSuffix(below(strings.ReplaceAll(home, `""`, `"`), c.root), "/")
 	}
 	if !c.IsTimePreciseInList() { // no MLST
-		_, err := c.FileSize(c.at(""))
+		_, err := c.sizeOf(c.at(""))
 		c.blurry = err == nil
 		if fatal(err) {
 			return err
@@ -133,6 +140,18 @@ func (c *conn) listen(dataLimit int64) {
 	c.wires[0].limit, c.dataLimit = chatter, dataLimit
 }
 
+// guarded runs f. Should the library panic, for what a server said, it kills the connection and returns an
+// error. The library is called in here only.
+func guarded(kill func(), f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			kill()
+			err = fmt.Errorf("the reply is malformed (%v): %w", p, gateway.ErrUnavailable)
+		}
+	}()
+	return f()
+}
+
 // kill hangs up. All that waits fails.
 func (c *conn) kill() {
 	c.mu.Lock()
@@ -171,4 +190,25 @@ func (w *wire) Read(p []byte) (int, error) {
 	n, err := w.Conn.Read(p[:min(int64(len(p)), w.limit)])
 	w.limit -= int64(n)
 	return n, err
+}
+
+// A lastReply is written what goes over a control connection, both ways, and keeps the code of a
+// reply until there is a command again. The library does not tell that of a USER that was refused.
+type lastReply struct {
+	code int // 0: there is no reply
+	line []byte
+}
+
+func (r *lastReply) Write(p []byte) (int, error) {
+	for _, b := range p {
+		switch {
+		case b == '\n':
+			r.line = r.line[:0]
+		case len(r.line) < len("230 "):
+			if r.line = append(r.line, b); len(r.line) == len("230 ") {
+				r.code, _ = strconv.Atoi(strings.TrimSuffix(string(r.line), " ")) // else 0
+			}
+		}
+	}
+	return len(p), nil
 }

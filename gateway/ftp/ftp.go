@@ -120,7 +120,7 @@ func (s *Source) Close() error {
 }
 
 // with lends a connection to f, and says of its error what it was about.
-func (s *Source) with(ctx context.Context, name string, f func(*conn) error) error {
+func (s *Source) with(ctx context.Context, name string, f func(*lease) error) error {
 	if err := check(name); err != nil {
 		return s.failed(name, err)
 	}
@@ -129,7 +129,17 @@ func (s *Source) with(ctx context.Context, name string, f func(*conn) error) err
 		return s.failed(name, err)
 	}
 	defer l.end()
-	return s.failed(name, l.explain(f(l.conn)))
+	return s.failed(name, l.explain(l.guarded(func() error { return f(l) })))
+}
+
+// change is with for what is not tried again when it fails: over a connection on which the server listens.
+func (s *Source) change(ctx context.Context, name string, f func(*lease) error) error {
+	return s.with(ctx, name, func(l *lease) error {
+		if err := l.awake(); err != nil {
+			return err
+		}
+		return f(l)
+	})
 }
 
 // failed says where err comes from. Nil stays nil.

@@ -143,6 +143,18 @@ func TestLogsIn(t *testing.T) {
 	if _, err := src.Open(t.Context(), "", gateway.Want{}); !errors.Is(err, gateway.ErrUnavailable) || who.Load() != "anonymous" {
 		t.Errorf("%v: %v", who.Load(), err)
 	}
+	s = serve(t, func(s *server) {
+		s.replace("USER", func(sess *real.Session, _ string, _ real.Command) { sess.WriteMessage(530, "anonymous only") })
+	})
+	if _, err := closing(t, s.source(t)).Open(t.Context(), "", gateway.Want{}); !errors.Is(err, fs.ErrPermission) || errors.Is(err, gateway.ErrUnavailable) {
+		t.Errorf("a user who is not known: %v", err)
+	}
+	s = serve(t, func(s *server) {
+		s.replace("USER", func(sess *real.Session, _ string, _ real.Command) { sess.Close() })
+	})
+	if _, err := closing(t, s.source(t)).Open(t.Context(), "", gateway.Want{}); !errors.Is(err, gateway.ErrUnavailable) || errors.Is(err, fs.ErrPermission) {
+		t.Errorf("no answer to USER: %v", err)
+	}
 }
 
 // TestDataComesFromTheServerOnly has a server that sends the client elsewhere.
@@ -555,7 +567,7 @@ func TestURLIsUnderstood(t *testing.T) {
 			t.Errorf("%s: %+v %v", url, got, err)
 		}
 	}
-	for _, url := range []string{"", "host", "http://me:secret@host/", "ftp:///x", "ftp:x", "ftp://me:secret@host:port/", "ftp://me:secret@host/?tls=no", "ftps://me:secret@host/?tls=explicit", "ftp://me:secret@host/x#y", "ftp://me:secret@host/%zz"} {
+	for _, url := range []string{"", "host", "http://me:secret@host/", "ftp:///x", "ftp:x", "ftp://me:secret@host:port/", "ftp://me:secret@host/?tls=no", "ftps://me:secret@host/?tls=explicit", "ftp://me:secret@host/x#y", "ftp://me:secret@host/%zz", "ftp:me:secret@host/", "ftp://me:secret/x@host/", "ftp://me:secret?@host/", "me:secret@host/", "ftp://me@host:0/", "ftp://me@host:99999/"} {
 		if _, err := Parse(url, get); err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%q: %v", url, err)
 		}

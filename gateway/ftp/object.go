@@ -14,8 +14,8 @@ import (
 // is able; octets are asked for later.
 func (s *Source) Open(ctx context.Context, name string, want gateway.Want) (gateway.Object, error) {
 	o := &object{src: s, name: name}
-	err := s.with(ctx, name, func(c *conn) error {
-		e, err := c.stat(name)
+	err := s.with(ctx, name, func(l *lease) error {
+		e, err := l.stat(name)
 		o.entry, o.info = e, s.info(e)
 		return err
 	})
@@ -39,8 +39,8 @@ func had(want gateway.Want, info gateway.Info) bool {
 // List implements gateway.Source. Of a server that tells times to the second (MLSD), there are times.
 func (s *Source) List(ctx context.Context, folder string, limit int) ([]gateway.Info, error) {
 	var infos []gateway.Info
-	err := s.with(ctx, folder, func(c *conn) error {
-		entries, err := c.list(folder, limit)
+	err := s.with(ctx, folder, func(l *lease) error {
+		entries, err := l.list(folder, limit)
 		for _, e := range entries {
 			info := s.info(e.entry)
 			info.Name = e.name
@@ -69,7 +69,7 @@ func (o *object) Range(ctx context.Context, off, n int64) (io.ReadCloser, error)
 		return nil, o.src.failed(o.name, err)
 	}
 	t := &transfer{object: o, lease: l, left: n, after: o.entry.size - off - n}
-	if err := t.begin(off); err != nil {
+	if err := l.guarded(func() error { return t.begin(off) }); err != nil {
 		defer l.end()
 		return nil, o.src.failed(o.name, l.explain(err))
 	}
@@ -94,17 +94,26 @@ func (t *transfer) begin(off int64) error {
 			return err
 		}
 	}
-	path := t.lease.at(t.object.name)
-	t.lease.listen(-1)
 	if restarts {
-		t.data, err = t.lease.RetrFrom(path, uint64(off))
+		t.data, err = t.retrieve(off)
 		return err
 	}
 	// It cannot begin but at the beginning.
-	if t.data, err = t.lease.Retr(path); err == nil {
+	if t.data, err = t.retrieve(0); err == nil {
 		_, err = io.CopyN(io.Discard, t.data, off)
 	}
 	return t.short(err)
+}
+
+// retrieve asks for the file from off on. A server that took REST but not RETR might begin
+// there next time: that shall not be over this connection.
+func (t *transfer) retrieve(off int64) (*ftp.Response, error) {
+	t.lease.listen(-1)
+	data, err := t.lease.RetrFrom(t.lease.at(t.object.name), uint64(off))
+	if err != nil && off > 0 && !unknown(err) {
+		t.lease.kill()
+	}
+	return data, err
 }
 
 // restarts tells whether the server begins where REST says, and does not only say so: it
@@ -114,8 +123,7 @@ func (t *transfer) restarts() (bool, error) {
 	if t.object.src.restarts.Load() {
 		return true, nil
 	}
-	t.lease.listen(-1)
-	data, err := t.lease.RetrFrom(t.lease.at(t.object.name), uint64(t.object.entry.size-1))
+	data, err := t.retrieve(t.object.entry.size - 1)
 	if unknown(err) {
 		return false, nil
 	}
@@ -145,12 +153,16 @@ func (t *transfer) short(err error) error {
 }
 
 func (t *transfer) Read(p []byte) (int, error) {
-	n, err := t.data.Read(p)
-	t.left -= int64(n)
-	if t.left == 0 || err == nil {
-		return n, nil // what comes then is no concern of the range
-	}
-	return n, t.object.src.failed(t.object.name, t.lease.explain(t.short(err)))
+	var n int
+	err := t.lease.guarded(func() (err error) {
+		n, err = t.data.Read(p)
+		t.left -= int64(n)
+		if t.left == 0 || err == nil {
+			return nil // what comes then is no concern of the range
+		}
+		return t.short(err)
+	})
+	return n, t.object.src.failed(t.object.name, t.lease.explain(err))
 }
 
 // finish hears what the server says of the transfer.
@@ -168,13 +180,16 @@ const little = 64 << 10
 
 // still looks whether the file is still what it was, when all octets of the range were read.
 func (t *transfer) still() error {
-	err := t.over()
-	if err == nil {
-		var now entry
-		if now, err = t.lease.stat(t.object.name); err == nil && (now.folder || now.size != t.object.entry.size || !now.modified.Equal(t.object.entry.modified)) {
+	err := t.lease.guarded(func() error {
+		if err := t.over(); err != nil {
+			return err
+		}
+		now, err := t.lease.stat(t.object.name)
+		if err == nil && (now.folder || now.size != t.object.entry.size || !now.modified.Equal(t.object.entry.modified)) {
 			err = gateway.ErrChanged
 		}
-	}
+		return err
+	})
 	return t.object.src.failed(t.object.name, t.lease.explain(err))
 }
 

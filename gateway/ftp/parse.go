@@ -2,10 +2,10 @@ package ftp
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 )
 
@@ -21,12 +21,10 @@ func Parse(rawURL string, get func(string) string) (Options, error) {
 		get = os.Getenv
 	}
 	u, err := url.Parse(rawURL)
-	if err != nil {
-		var e *url.Error
-		if errors.As(err, &e) {
-			err = e.Err // the rest has the URL in it, with the password
-		}
-		return Options{}, fmt.Errorf("ftp: the URL is malformed: %w", err)
+	// No part of the URL is told: any may be one of a password that was not escaped.
+	wrong := errors.New("ftp: the URL is not ftp://user@host/path, ftps:// or ftpes://, or a character in it is not escaped, like / as %2F")
+	if err != nil || u.Hostname() == "" || u.Opaque != "" {
+		return Options{}, wrong
 	}
 	o := Options{User: u.User.Username(), Root: strings.TrimPrefix(u.Path, "/")}
 	port := "21"
@@ -37,17 +35,19 @@ func Parse(rawURL string, get func(string) string) (Options, error) {
 	case "ftps":
 		o.Security, port = Implicit, "990"
 	default:
-		return Options{}, fmt.Errorf("%q is not ftp://, ftps:// or ftpes://", u.Redacted())
+		return Options{}, wrong
 	}
 	switch {
-	case u.Hostname() == "" || u.Opaque != "":
-		return Options{}, fmt.Errorf("%q names no host", u.Redacted())
 	case u.RawQuery == "tls=explicit" && u.Scheme != "ftps":
 		o.Security = Explicit
 	case u.RawQuery != "" || u.Fragment != "":
-		return Options{}, fmt.Errorf("%q: of queries only tls=explicit of ftp:// means something, fragments nothing; escape ? as %%3F and # as %%23", u.Redacted())
+		return Options{}, errors.New("ftp: of queries in the URL only tls=explicit of ftp:// means something, fragments nothing; escape ? as %3F and # as %23")
 	}
-	o.Addr = net.JoinHostPort(u.Hostname(), either(u.Port(), port))
+	port = either(u.Port(), port)
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return Options{}, errors.New("ftp: the port of the URL is not one of 1 to 65535")
+	}
+	o.Addr = net.JoinHostPort(u.Hostname(), port)
 	if p, ok := u.User.Password(); ok {
 		o.Password = p
 	} else if o.User != "" {

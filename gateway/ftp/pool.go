@@ -2,9 +2,12 @@ package ftp
 
 import (
 	"context"
+	"fmt"
 	"io/fs"
 	"sync"
 	"time"
+
+	"github.com/larderhq/larder/gateway"
 )
 
 // idleTime is how long a connection is kept that nobody uses. Servers hang up after
@@ -29,10 +32,11 @@ func newPool(most int, dial func(context.Context) (*conn, error)) *pool {
 // on the connection fails when ctx ends.
 type lease struct {
 	*conn
-	ctx  context.Context
-	pool *pool
-	stop func() bool
-	once sync.Once
+	ctx    context.Context
+	cancel func() // of ctx, if that is its own; else nil
+	pool   *pool
+	stop   func() bool
+	once   sync.Once
 }
 
 // lease waits for a place.
@@ -63,8 +67,38 @@ func (l *lease) occupy() error {
 		return err
 	}
 	l.conn = c
-	c.ctx = l.ctx
-	l.stop = context.AfterFunc(l.ctx, c.kill)
+	l.watch()
+	return nil
+}
+
+// watch has the connection killed when the context ends.
+func (l *lease) watch() {
+	l.conn.ctx = l.ctx
+	l.stop = context.AfterFunc(l.ctx, l.conn.kill)
+}
+
+// outlive gives the lease a context of its own, of length d, in place of the one that it had.
+func (l *lease) outlive(d time.Duration) {
+	if !l.stop() {
+		l.kill()
+	}
+	if l.cancel != nil {
+		l.cancel()
+	}
+	l.ctx, l.cancel = context.WithTimeout(context.WithoutCancel(l.ctx), d)
+	l.watch()
+}
+
+// guarded is guarded of the connection that there is.
+func (l *lease) guarded(f func() error) error { return guarded(func() { l.kill() }, f) }
+
+// awake has a connection on which the server listens. It hangs up on idle ones without a word.
+func (l *lease) awake() error {
+	for l.isDead() || l.used && fatal(l.NoOp()) {
+		if err := l.renew(); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -82,7 +116,9 @@ func (l *lease) explain(err error) error {
 	if err == nil {
 		return nil
 	}
-	if e := l.ctx.Err(); e != nil {
+	if e := l.ctx.Err(); e != nil && l.cancel != nil {
+		return fmt.Errorf("no reply came: %w", gateway.ErrUnavailable)
+	} else if e != nil {
 		return e
 	}
 	if fatal(err) {
@@ -97,6 +133,9 @@ func (l *lease) end() {
 	l.once.Do(func() {
 		if !l.stop() {
 			l.kill()
+		}
+		if l.cancel != nil {
+			l.cancel()
 		}
 		l.pool.keep(l.conn)
 		<-l.pool.places
@@ -130,6 +169,7 @@ func (p *pool) keep(c *conn) {
 	if c.isDead() {
 		return
 	}
+	c.used = true
 	p.idle = append(p.idle, c)
 	c.expiry = time.AfterFunc(idleTime, func() { p.expire(c) })
 }

@@ -53,8 +53,10 @@ func (c *conn) ask(name string) (entry, error) {
 			return entry{folder: true}, err
 		}
 	}
-	size, err := c.FileSize(c.at(name))
-	if err != nil && !unknown(err) {
+	size, err := c.sizeOf(c.at(name))
+	if err != nil && code(err) == 0 {
+		return entry{}, err
+	} else if err != nil && !unknown(err) {
 		folder, cwdErr := c.isFolder(name)
 		if cwdErr == nil && !folder {
 			cwdErr = fmt.Errorf("%w: %w", fs.ErrNotExist, err)
@@ -81,12 +83,21 @@ func (c *conn) sized(path string, found *ftp.Entry) (entry, error) {
 	if e.size > 0 {
 		return e, nil
 	}
-	size, err := c.FileSize(path)
+	size, err := c.sizeOf(path)
 	if unknown(err) {
 		return e, nil
 	}
 	e.size = size
 	return e, err
+}
+
+// sizeOf asks for a size.
+func (c *conn) sizeOf(path string) (int64, error) {
+	size, err := c.FileSize(path)
+	if err == nil && size < 0 {
+		err = fmt.Errorf("a size of %d: %w", size, gateway.ErrUnavailable)
+	}
+	return size, err
 }
 
 // isFolder tells whether there is a folder; it is where the server works from then on.

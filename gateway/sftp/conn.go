@@ -2,6 +2,7 @@ package sftp
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -9,6 +10,8 @@ import (
 
 	"github.com/pkg/sftp"
 	"golang.org/x/crypto/ssh"
+
+	"github.com/larderhq/larder/gateway"
 )
 
 const (
@@ -44,7 +47,7 @@ func (s *Source) dial(ctx context.Context) (*conn, error) {
 		return nil, ended(ctx, err)
 	}
 	hangUp := context.AfterFunc(ctx, func() { _ = wire.Close() }) // it is over
-	c, err := s.handshake(ctx, wire)
+	c, err := guarded(func() { _ = wire.Close() }, func() (*conn, error) { return s.handshake(ctx, wire) })
 	if err != nil {
 		hangUp()
 		_ = wire.Close() // the error says more
@@ -72,7 +75,7 @@ func (s *Source) handshake(ctx context.Context, wire net.Conn) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{ssh: client, meter: meter{listing: make(chan struct{}, 1)}, patience: s.beat, dead: make(chan struct{}), since: time.Now()}
+	c := &conn{ssh: client, meter: meter{listing: make(chan struct{}, 1), data: map[uint32]bool{}}, patience: s.beat, dead: make(chan struct{}), since: time.Now()}
 	if err := c.start(s.opt.Root); err != nil {
 		c.kill()
 		return nil, err
@@ -102,8 +105,8 @@ func (c *conn) start(root string) error {
 		return err
 	}
 	go func() { _, _ = io.Copy(io.Discard, noise) }() // what nobody reads fills the window
-	c.meter.r = out
-	if c.sftp, err = sftp.NewClientPipe(&c.meter, in); err != nil {
+	c.meter.r, c.meter.w = out, in
+	if c.sftp, err = sftp.NewClientPipe(&c.meter, &c.meter); err != nil {
 		return err
 	}
 	if root == "" {
@@ -172,7 +175,7 @@ func call[T any](ctx context.Context, c *conn, f func() (T, error), undo func(T)
 	}
 	answers := make(chan answer, 1)
 	go func() {
-		v, err := f()
+		v, err := guarded(c.kill, f)
 		if fatal(err) {
 			c.kill()
 		}
@@ -197,6 +200,18 @@ func (c *conn) later(f func()) {
 	late := time.AfterFunc(c.patience, c.kill)
 	go func() {
 		defer late.Stop()
-		f()
+		_, _ = guarded(c.kill, func() (struct{}, error) { f(); return struct{}{}, nil })
 	}()
+}
+
+// guarded runs f. Should the library panic, for what a server sent, it kills the connection and returns
+// an error. Each goroutine that calls the library does so in here.
+func guarded[T any](kill func(), f func() (T, error)) (v T, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			kill()
+			err = fmt.Errorf("the answer is malformed (%v): %w", p, gateway.ErrUnavailable)
+		}
+	}()
+	return f()
 }

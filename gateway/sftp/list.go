@@ -70,7 +70,9 @@ func (c *conn) followed(ctx context.Context, folder string, entries []entry, lim
 		var wg sync.WaitGroup
 		for i, e := range some {
 			if e.info.Mode()&fs.ModeSymlink != 0 {
-				wg.Go(func() { some[i].info, errs[i] = c.target(folder, e.name) })
+				wg.Go(func() {
+					some[i].info, errs[i] = guarded(c.kill, func() (os.FileInfo, error) { return c.target(folder, e.name) })
+				})
 			}
 		}
 		wg.Wait()
@@ -78,7 +80,7 @@ func (c *conn) followed(ctx context.Context, folder string, entries []entry, lim
 			return nil, err
 		}
 		for _, e := range some {
-			if e.info != nil && check(e.name) == nil && (e.info.IsDir() || e.info.Mode().IsRegular()) && len(found) < limit {
+			if e.info != nil && check(e.name) == nil && (e.info.IsDir() || e.info.Mode().IsRegular() && e.info.Size() >= 0) && len(found) < limit {
 				found = append(found, e)
 			}
 		}

@@ -2,8 +2,10 @@ package sftp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"sync"
 
@@ -35,6 +37,8 @@ func (o *object) find(ctx context.Context, want gateway.Want) error {
 	}
 	o.path, o.info = p.path, o.src.info(p.info)
 	switch {
+	case o.info.Size < 0:
+		return fmt.Errorf("a size of %d: %w", o.info.Size, gateway.ErrUnavailable)
 	case had(want, o.info):
 		o.info = gateway.Info{Unchanged: true, Version: o.info.Version, Modified: o.info.Modified}
 	case want.N != 0 && o.info.Size > 0:
@@ -89,7 +93,32 @@ func (o *object) open(ctx context.Context) error {
 // discard closes a handle that nobody wants any more.
 func discard(f *sftp.File) { _ = f.Close() } // nothing was written
 
+// renew finds the object again over another connection, if that which it was found over broke.
+func (o *object) renew(ctx context.Context) error {
+	if !o.conn.isDead() {
+		return nil
+	}
+	c, err := o.src.conns.get(ctx)
+	if err != nil {
+		return err
+	}
+	o.src.conns.put(o.conn)
+	o.conn, o.file = c, nil
+	was := o.info
+	err = o.find(ctx, gateway.Want{})
+	now := o.info
+	o.info = was
+	if errors.Is(err, fs.ErrNotExist) || err == nil && (now.Folder || now.Size != was.Size || !now.Modified.Equal(was.Modified)) {
+		return gateway.ErrChanged
+	}
+	return err
+}
+
+// Range takes up over another connection what broke off.
 func (o *object) Range(ctx context.Context, off, n int64) (io.ReadCloser, error) {
+	if err := o.renew(ctx); err != nil {
+		return nil, o.src.failed(o.name, err)
+	}
 	if o.file == nil {
 		if err := o.open(ctx); err != nil {
 			return nil, o.src.failed(o.name, err)
@@ -206,7 +235,7 @@ func (r *stream) ask() {
 		r.next += n
 		c, f := r.object.conn, r.object.file
 		go func() {
-			err := fill(f, b, off)
+			_, err := guarded(c.kill, func() (struct{}, error) { return struct{}{}, fill(f, b, off) })
 			if fatal(err) {
 				c.kill()
 			}

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
@@ -41,21 +42,19 @@ func Parse(rawURL string, env Env) (Options, error) {
 		env.Home = home
 	}
 	u, err := url.Parse(rawURL)
-	if err != nil {
-		var e *url.Error
-		if errors.As(err, &e) {
-			err = e.Err // the rest has the URL in it, with the password
-		}
-		return Options{}, fmt.Errorf("sftp: the URL is malformed: %w", err)
-	}
+	// No part of the URL is told: any may be one of a password that was not escaped.
 	switch {
-	case u.Scheme != "sftp" || u.Hostname() == "" || u.Opaque != "":
-		return Options{}, fmt.Errorf("%q is not sftp://user@host/path", u.Redacted())
+	case err != nil || u.Scheme != "sftp" || u.Hostname() == "" || u.Opaque != "":
+		return Options{}, errors.New("sftp: the URL is not sftp://user@host/path, or a character in it is not escaped, like / as %2F")
 	case u.RawQuery != "" || u.Fragment != "":
-		return Options{}, fmt.Errorf("%q: a query or fragment means nothing here; escape ? as %%3F and # as %%23", u.Redacted())
+		return Options{}, errors.New("sftp: a query or fragment of the URL means nothing; escape ? as %3F and # as %23")
+	}
+	port := either(u.Port(), "22")
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return Options{}, errors.New("sftp: the port of the URL is not one of 1 to 65535")
 	}
 	o := Options{
-		Addr:     net.JoinHostPort(u.Hostname(), either(u.Port(), "22")),
+		Addr:     net.JoinHostPort(u.Hostname(), port),
 		User:     either(u.User.Username(), env.Get("USER")),
 		Root:     root(u.Path),
 		Password: env.Get("LARDER_STORAGE_PASSWORD"),

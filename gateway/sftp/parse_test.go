@@ -38,7 +38,7 @@ func TestURLIsUnderstoodAsOpenSSHWould(t *testing.T) {
 }
 
 func TestBadURLIsRefusedWithoutItsPassword(t *testing.T) {
-	for _, url := range []string{"", "host", "http://me:secret@host/x", "sftp:///x", "sftp://me:secret@host:port/x", "sftp://me:secret@host/x?y", "sftp://me:secret@host/%zz", "sftp:x", "sftp://me:secret@ho st/"} {
+	for _, url := range []string{"", "host", "http://me:secret@host/x", "sftp:///x", "sftp://me:secret@host:port/x", "sftp://me:secret@host/x?y", "sftp://me:secret@host/%zz", "sftp:x", "sftp://me:secret@ho st/", "sftp:me:secret@host/", "sftp://me:secret/x@host/", "sftp://me:secret?@host/", "sftp://me:secret#@host/", "me:secret@host/", "sftp://me@host:0/", "sftp://me@host:99999/"} {
 		_, err := Parse(url, environment(t.TempDir(), nil))
 		if err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%q: %v", url, err)

@@ -98,7 +98,9 @@ func (c *conn) look(name string) (p place, linked bool, err error) {
 		errs  = make([]error, len(steps))
 	)
 	for i := range steps {
-		wg.Go(func() { infos[i], errs[i] = c.sftp.Lstat(c.at(strings.Join(steps[:i+1], "/"))) })
+		wg.Go(func() {
+			infos[i], errs[i] = guarded(c.kill, func() (os.FileInfo, error) { return c.sftp.Lstat(c.at(strings.Join(steps[:i+1], "/"))) })
+		})
 	}
 	path, pathErr := c.sftp.RealPath(c.at(name))
 	wg.Wait()

@@ -49,20 +49,12 @@ type server struct {
 	wg       sync.WaitGroup
 }
 
-// Types of packets.
+// More types of packets.
 const (
-	opOpen     = 3
-	opClose    = 4
-	opRead     = 5
 	opWrite    = 6
-	opFstat    = 8
-	opReaddir  = 12
-	opRealpath = 16
 	opRename   = 18
 	opExtended = 200
-	reStatus   = 101
 	reData     = 103
-	reName     = 104
 	never      = 255
 )
 

@@ -538,14 +538,7 @@ func TestFailedReplacementLeavesTheOldObject(t *testing.T) {
 // TestReplacesWithoutTheExtension has a server whose rename replaces nothing, as the
 // protocol says, and which may fail in the middle.
 func TestReplacesWithoutTheExtension(t *testing.T) {
-	if err := sftp.SetSFTPExtensions(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := sftp.SetSFTPExtensions(posixRename, "hardlink@openssh.com", statvfs); err != nil {
-			t.Error(err)
-		}
-	})
+	withoutExtensions(t)
 	for _, failing := range []int32{0, 1, 2} {
 		var renames atomic.Int32
 		s := serve(t, func(s *server) {

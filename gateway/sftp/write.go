@@ -9,12 +9,12 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
-	"sync"
 	"time"
 
 	"github.com/pkg/sftp"
 
 	"github.com/larderhq/larder/gateway"
+	"github.com/larderhq/larder/gateway/internal/upload"
 )
 
 // The extensions of OpenSSH that are used if the server has them.
@@ -27,7 +27,9 @@ const (
 // Put implements gateway.Writer. The octets go to a file of a name of its own in the same
 // folder, ".larder-" and chance, which replaces the object in one step if the
 // server can do that (posix-rename@openssh.com). If not, the old file is
-// renamed first, to such a name too, and there is no object for a moment.
+// renamed first, to such a name too, and there is no object for a moment; that goes
+// on to its end when ctx ends, and over another connection if this one breaks. The old
+// file then may stay behind under that name, if the server does not let it be removed.
 // A link of that name is replaced, not followed. The fields are dropped.
 //
 // only.Absent holds until the very end on servers whose rename replaces nothing, as the
@@ -39,12 +41,13 @@ func (s *Source) Put(ctx context.Context, name string, body io.Reader, size int6
 		return gateway.Info{}, err
 	}
 	defer s.conns.put(c)
-	u := &upload{src: s, conn: c, name: name, only: only}
+	u := &replacement{src: s, conn: c, name: name, only: only}
 	info, err := u.run(ctx, body, size)
 	return info, s.failed(name, err)
 }
 
-// Delete implements gateway.Writer. only is looked at just before: another writer may come between.
+// Delete implements gateway.Writer. only is looked at just before: another writer may come between. A
+// folder that comes between stays, unless the server's REMOVE takes folders too.
 func (s *Source) Delete(ctx context.Context, name string, only gateway.If) error {
 	c, err := s.get(ctx, name)
 	if err != nil {
@@ -94,8 +97,8 @@ func (s *Source) holds(c *conn, name string, only gateway.If) (exists bool, err 
 	return true, nil
 }
 
-// An upload is a Put under way.
-type upload struct {
+// A replacement is a Put under way.
+type replacement struct {
 	src  *Source
 	conn *conn
 	name string
@@ -104,27 +107,32 @@ type upload struct {
 	folder string // path of the folder
 	target string // path of the object
 	temp   string // path of what becomes the object
+	old    string // path of what was the object, once it may be there
 }
 
-func (u *upload) run(ctx context.Context, body io.Reader, size int64) (gateway.Info, error) {
+func (u *replacement) run(ctx context.Context, r io.Reader, size int64) (gateway.Info, error) {
 	if err := do(ctx, u.conn, u.prepare); err != nil {
 		return gateway.Info{}, err
 	}
-	from := &reader{r: body, size: size, left: size}
-	info, err := call(ctx, u.conn, func() (os.FileInfo, error) { return u.write(from) }, func(os.FileInfo) { u.remove() })
-	if err != nil {
-		from.stop()
-	} else {
-		err = do(ctx, u.conn, u.replace)
+	body := upload.New(r, size)
+	info, err := call(ctx, u.conn, func() (os.FileInfo, error) { return u.write(body) }, func(os.FileInfo) { u.remove() })
+	if failed := body.Finish(ctx); failed != nil && ctx.Err() == nil && !errors.Is(failed, upload.ErrEarly) {
+		err = fmt.Errorf("%w: %w", errBody, failed)
+	}
+	if err == nil {
+		err = u.replace(ctx)
 	}
 	if err != nil {
-		return gateway.Info{}, u.tidy(ctx, err)
+		err = u.tidy(ctx, err)
+	}
+	if err != nil {
+		return gateway.Info{}, err
 	}
 	return u.src.info(info), nil
 }
 
 // prepare finds the paths, and makes the folders that are missing.
-func (u *upload) prepare() error {
+func (u *replacement) prepare() error {
 	if u.name == "" {
 		return fmt.Errorf("it is the root: %w", fs.ErrPermission)
 	}
@@ -139,7 +147,7 @@ func (u *upload) prepare() error {
 }
 
 // unique is a name that nothing has.
-func unique() string { return ".larder-" + rand.Text() }
+func unique() string { return gateway.Draft + rand.Text() }
 
 // folder returns the path of a folder, which it makes if there is none.
 func (c *conn) folder(name string) (string, error) {
@@ -162,7 +170,7 @@ func (c *conn) folder(name string) (string, error) {
 }
 
 // write puts the octets where they do not count yet.
-func (u *upload) write(body *reader) (os.FileInfo, error) {
+func (u *replacement) write(body io.Reader) (os.FileInfo, error) {
 	f, err := u.conn.sftp.OpenFile(u.temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
 	if err != nil {
 		return nil, err
@@ -178,9 +186,9 @@ func (u *upload) write(body *reader) (os.FileInfo, error) {
 }
 
 // remove removes what was written. If it cannot, tidy says so.
-func (u *upload) remove() { _ = u.conn.sftp.Remove(u.temp) }
+func (u *replacement) remove() { _ = u.conn.sftp.Remove(u.temp) }
 
-func (u *upload) fill(f *sftp.File, body *reader) (os.FileInfo, error) {
+func (u *replacement) fill(f *sftp.File, body io.Reader) (os.FileInfo, error) {
 	n, err := f.ReadFromWithConcurrency(body, 64)
 	if err != nil {
 		return nil, err
@@ -198,107 +206,120 @@ func (u *upload) fill(f *sftp.File, body *reader) (os.FileInfo, error) {
 }
 
 // full finds out whether err is for want of room: version 3 has no code for that.
-func (u *upload) full(err error) error {
+func (u *replacement) full(err error) error {
 	var status *sftp.StatusError
 	if _, ok := u.conn.sftp.HasExtension(statvfs); !ok || !errors.As(err, &status) {
 		return err
 	}
-	if v, e := u.conn.sftp.StatVFS(u.folder); e == nil && (v.Bavail == 0 || v.Files > 0 && v.Favail == 0) {
+	if v, e := u.conn.sftp.StatVFS(u.folder); e == nil && v != nil && (v.Bavail == 0 || v.Files > 0 && v.Favail == 0) {
 		return fmt.Errorf("%w: %w", gateway.ErrFull, err)
 	}
 	return err
 }
 
-// replace makes the new file the object.
-func (u *upload) replace() error {
+// ownTime is how long what has to be done may take when ctx ended already.
+const ownTime = 5 * time.Second
+
+// replace makes the new file the object. It begins no swap if ctx ended, and ends what it began.
+func (u *replacement) replace(ctx context.Context) error {
+	done, err := call(ctx, u.conn, u.rename, nil)
+	if err != nil || done {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	u.old = below(u.folder, unique())
+	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), ownTime)
+	defer cancel()
+	err = do(own, u.conn, u.swap)
+	if err != nil && own.Err() != nil {
+		u.conn.kill() // nothing more of the swap is to come
+		err = fmt.Errorf("no answer came: %w", gateway.ErrUnavailable)
+	}
+	return err
+}
+
+// rename replaces the object in one step, if the server can do that.
+func (u *replacement) rename() (done bool, err error) {
 	exists, err := u.src.holds(u.conn, u.name, u.only)
 	if err != nil {
-		return err
+		return false, err
 	}
 	c := u.conn.sftp
 	if _, ok := c.HasExtension(posixRename); ok && !u.only.Absent {
-		return c.PosixRename(u.temp, u.target)
+		return true, c.PosixRename(u.temp, u.target)
 	}
-	if !exists {
-		err := c.Rename(u.temp, u.target)
-		if err != nil && u.only.Absent {
-			if _, now := u.src.holds(u.conn, u.name, u.only); now != nil {
-				return now
-			}
+	if exists {
+		return false, nil
+	}
+	err = c.Rename(u.temp, u.target)
+	if err != nil && u.only.Absent {
+		if _, now := u.src.holds(u.conn, u.name, u.only); now != nil {
+			return false, now
 		}
-		return err
 	}
-	return u.swap()
+	return true, err
 }
 
-// swap replaces the object on a server that cannot do so in one step.
-func (u *upload) swap() error {
+// swap replaces the object in two steps. If the way back is barred too, tidy tries it again.
+func (u *replacement) swap() error {
 	c := u.conn.sftp
-	old := below(u.folder, unique())
-	if err := c.Rename(u.target, old); err != nil {
+	if err := c.Rename(u.target, u.old); err != nil {
 		return err
 	}
 	if err := c.Rename(u.temp, u.target); err != nil {
-		if back := c.Rename(old, u.target); back != nil {
-			return fmt.Errorf("%w (and the old file stays at %s: %v)", err, old, back)
-		}
+		_ = c.Rename(u.old, u.target)
 		return err
 	}
-	return c.Remove(old)
+	_ = c.Remove(u.old) // the object is there, whatever stays beside it
+	return nil
 }
 
-// tidyTime is how long cleaning up may take when ctx ended already.
-const tidyTime = 5 * time.Second
-
-// tidy removes what was written, also if ctx ended or the connection broke. It returns err,
-// and says what stays behind.
-func (u *upload) tidy(ctx context.Context, err error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tidyTime)
+// tidy leaves an object and nothing else, also if ctx ended or the connection broke. It returns nil if
+// the object is the new one, else err, and says what stays behind.
+func (u *replacement) tidy(ctx context.Context, err error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ownTime)
 	defer cancel()
+	var replaced bool
 	c, failed := u.src.conns.get(ctx)
 	if failed == nil {
 		defer u.src.conns.put(c)
-		failed = do(ctx, c, func() error { return c.sftp.Remove(u.temp) })
+		replaced, failed = call(ctx, c, func() (bool, error) { return u.settle(c.sftp) }, nil)
 	}
-	if failed == nil || errors.Is(failed, fs.ErrNotExist) {
+	switch {
+	case replaced:
+		return nil
+	case failed == nil:
 		return err
+	case u.old != "":
+		return fmt.Errorf("%w (and %s and the old file, %s, may be left behind: %v)", err, u.temp, u.old, failed)
 	}
 	return fmt.Errorf("%w (and %s may be left behind: %v)", err, u.temp, failed)
 }
 
+// settle ends a swap that broke off: if there is no object, the new file becomes it, or else
+// the old one again. Nothing is removed before there is one. It tells whether a swap
+// made the new file the object.
+func (u *replacement) settle(c *sftp.Client) (replaced bool, err error) {
+	if u.old != "" {
+		_, err := c.Lstat(u.target)
+		if errors.Is(err, fs.ErrNotExist) {
+			if err = c.Rename(u.temp, u.target); err != nil {
+				err = c.Rename(u.old, u.target)
+			}
+		}
+		if err != nil {
+			return false, err
+		}
+		_ = c.Remove(u.old)
+	}
+	err = c.Remove(u.temp)
+	if errors.Is(err, fs.ErrNotExist) {
+		return u.old != "", nil // it bears the name of the object
+	}
+	return false, err
+}
+
 // errBody is wrapped by what is wrong with the octets to be put.
 var errBody = errors.New("the body failed")
-
-// A reader gives exactly size octets of r, or fails. It can be stopped: r is not read after that.
-type reader struct {
-	mu   sync.Mutex
-	r    io.Reader
-	size int64 // negative: all that come
-	left int64
-}
-
-func (b *reader) Read(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.r == nil {
-		return 0, fmt.Errorf("%w: nobody wants it any more", errBody)
-	}
-	n, err := b.r.Read(p)
-	b.left -= int64(n)
-	switch {
-	case err != nil && err != io.EOF:
-		return n, fmt.Errorf("%w: %w", errBody, err)
-	case b.size >= 0 && b.left < 0:
-		return n, fmt.Errorf("%w: it has more than %d octets", errBody, b.size)
-	case b.size >= 0 && b.left > 0 && err == io.EOF:
-		return n, fmt.Errorf("%w: it has %d octets of %d: %w", errBody, b.size-b.left, b.size, io.ErrUnexpectedEOF)
-	}
-	return n, err
-}
-
-// stop waits for a Read that is under way: it is r that makes it wait.
-func (b *reader) stop() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.r = nil
-}
