@@ -13,6 +13,7 @@ import (
 	"regexp"
 
 	"github.com/larderhq/larder/gateway"
+	"github.com/larderhq/larder/gateway/internal/upload"
 )
 
 var (
@@ -68,10 +69,25 @@ func (s *Source) refusal(resp *http.Response) error {
 		}
 	}
 	r.kind = kind(r.status, r.code)
+	if stale(resp, r.code) && s.keys.forget() {
+		r.kind = gateway.ErrUnavailable // until others are found
+	}
 	if r.code == "NoSuchKey" || errors.Is(r.kind, gateway.ErrConflict) {
 		s.exists.Store(true)
 	}
 	return r
+}
+
+// stale tells whether a refusal may be of credentials that were good before. HEAD
+// has no code; of what has, 400 is rarely of anything else.
+func stale(resp *http.Response, code string) bool {
+	switch code {
+	case "ExpiredToken", "InvalidToken", "InvalidAccessKeyId":
+		return true
+	case "":
+		return resp.StatusCode == http.StatusBadRequest && resp.Request.Method == http.MethodHead
+	}
+	return false
 }
 
 // kind is what a Handler should make of a refusal: nil for nothing it knows.
@@ -101,8 +117,12 @@ func kind(status int, code string) error {
 		return gateway.ErrConflict
 	case http.StatusInsufficientStorage:
 		return gateway.ErrFull
-	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError,
-		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
+		return nil // another try finds the same
+	case http.StatusRequestTimeout, http.StatusTooManyRequests:
+		return gateway.ErrUnavailable
+	}
+	if status >= http.StatusInternalServerError { // also 520 and the like, of proxies
 		return gateway.ErrUnavailable
 	}
 	return nil
@@ -118,8 +138,8 @@ func unreachable(ctx context.Context, err error) error {
 		err = io.ErrUnexpectedEOF // no reader may take it for the end
 	}
 	var untrusted *tls.CertificateVerificationError
-	if errors.As(err, &untrusted) {
-		return err // another try finds the same certificate
+	if errors.As(err, &untrusted) || errors.Is(err, upload.ErrLonger) {
+		return err // another try finds the same
 	}
 	return fmt.Errorf("%w: %w", gateway.ErrUnavailable, err)
 }

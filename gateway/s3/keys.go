@@ -1,11 +1,14 @@
 package s3
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/larderhq/larder/gateway"
@@ -20,22 +23,47 @@ const (
 	longPatience = 10 * time.Second
 	// noneFor is how long it is remembered that there were no credentials.
 	noneFor = 15 * time.Minute
+	// pause is how often at most it is looked whether others are there, or again after
+	// an error.
+	pause = 3 * time.Second
+	// longest is how long anybody waits for a search.
+	longest = time.Minute
+	// forever is longer than any process lives.
+	forever = 100 * 365 * 24 * time.Hour
 )
 
-// A keyring has the credentials, and finds them when they are first needed and
-// before they expire.
+// A keyring has the credentials, and finds them when they are first needed, before they
+// expire, and when the files that may have them changed.
 type keyring struct {
 	now      func() time.Time
 	static   *credentials.Value // not nil: these, possibly none
 	metadata string             // URL of the machine's metadata service; empty: the usual
 
-	turn  chan struct{} // held by who looks
+	mu     sync.Mutex
+	found  finding
+	until  time.Time // when to look again; zero: at once
+	looked time.Time // when found was found
+	files  [2]stamp  // before that
+	stat   time.Time // when they were last compared
+	search *search   // nil: none is under way
+}
+
+// A finding is what a search ends with.
+type finding struct {
 	value credentials.Value
-	until time.Time // when value is to be looked for again; zero: at once
+	err   error
+}
+
+// A search is of all who need credentials: it does not end with one of them, as a
+// credential_process cannot be told to.
+type search struct {
+	ctx     context.Context // ended when it is over, or takes too long
+	over    bool            // of keyring.mu
+	finding finding         // once over
 }
 
 func newKeyring(opt Options, now func() time.Time) *keyring {
-	k := &keyring{now: now, turn: make(chan struct{}, 1)}
+	k := &keyring{now: now}
 	if opt.Anonymous || opt.AccessKey != "" {
 		k.static = &credentials.Value{}
 	}
@@ -45,42 +73,110 @@ func newKeyring(opt Options, now func() time.Time) *keyring {
 	return k
 }
 
-// forever is longer than any process lives.
-const forever = 100 * 365 * 24 * time.Hour
-
 // get returns the credentials, empty for none.
 func (k *keyring) get(ctx context.Context) (credentials.Value, error) {
 	if k.static != nil {
 		return *k.static, nil
 	}
+	s, f := k.have()
+	if s == nil {
+		return f.value, f.err
+	}
 	select {
-	case k.turn <- struct{}{}:
-		defer func() { <-k.turn }()
+	case <-s.ctx.Done():
 	case <-ctx.Done():
 		return credentials.Value{}, ctx.Err()
 	}
-	if k.now().Before(k.until) {
-		return k.value, nil
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !s.over {
+		return credentials.Value{}, fmt.Errorf("%w: the search for credentials takes longer than %v; does credential_process hang?", gateway.ErrUnavailable, longest)
 	}
-	v, err := k.look(ctx)
-	if err != nil {
-		return credentials.Value{}, err
+	return s.finding.value, s.finding.err
+}
+
+// have returns what was found, while that holds; otherwise the search that is under way.
+func (k *keyring) have() (*search, finding) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := k.now()
+	if now.Sub(k.stat) >= pause {
+		k.stat = now
+		if k.files != stamps() {
+			k.until = time.Time{}
+		}
 	}
-	k.value = v
+	if now.Before(k.until) {
+		return nil, k.found
+	}
+	if k.search == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), longest)
+		k.search = &search{ctx: ctx}
+		go k.run(k.search, cancel, k.found.value.AccessKeyID != "")
+	}
+	return k.search, finding{}
+}
+
+// run makes a search. had says that there were credentials before.
+func (k *keyring) run(s *search, cancel context.CancelFunc, had bool) {
+	defer cancel()
+	files := stamps()
+	v, err := k.look(s.ctx, had)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := k.now()
+	k.files, k.stat, k.looked = files, now, now
 	switch {
+	case err != nil:
+		k.until = now.Add(pause)
 	case v.AccessKeyID == "":
-		k.until = k.now().Add(noneFor)
+		k.until = now.Add(noneFor)
 	case v.Expiration.IsZero():
-		k.until = k.now().Add(forever)
+		k.until = now.Add(forever)
 	default: // early, so that none expires on its way
-		k.until = k.now().Add(v.Expiration.Sub(k.now()) * 4 / 5)
+		k.until = now.Add(v.Expiration.Sub(now) * 4 / 5)
 	}
-	return v, nil
+	if err == nil || k.found.value.AccessKeyID == "" {
+		k.found.value = v
+	}
+	k.found.err = err
+	s.finding, s.over, k.search = finding{v, err}, true, nil
+}
+
+// forget is for credentials that the server does not take any more. It returns false
+// if there are no others to be found.
+func (k *keyring) forget() bool {
+	if k.static != nil {
+		return false
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.now().Sub(k.looked) >= pause {
+		k.until = time.Time{}
+	}
+	return true
+}
+
+// A stamp tells whether a file changed; zero: there is none.
+type stamp struct{ size, modified int64 }
+
+// stamps are of the files that may have credentials.
+func stamps() (all [2]stamp) {
+	for i, f := range [...]struct{ env, usual string }{{"AWS_SHARED_CREDENTIALS_FILE", "credentials"}, {"AWS_CONFIG_FILE", "config"}} {
+		name := os.Getenv(f.env)
+		if home, err := os.UserHomeDir(); name == "" && err == nil {
+			name = filepath.Join(home, ".aws", f.usual)
+		}
+		if info, err := os.Stat(name); err == nil {
+			all[i] = stamp{info.Size(), info.ModTime().UnixNano()}
+		}
+	}
+	return all
 }
 
 // look asks the usual places, nearest first. What somebody configured and does not
 // work is an error; what is not there is not.
-func (k *keyring) look(ctx context.Context) (credentials.Value, error) {
+func (k *keyring) look(ctx context.Context, had bool) (credentials.Value, error) {
 	client := &http.Client{Transport: &http.Transport{Proxy: proxy, DisableKeepAlives: true}}
 	cc := &credentials.CredContext{Client: client, Context: ctx}
 	for _, p := range []credentials.Provider{&credentials.EnvAWS{}, &credentials.EnvMinio{}} {
@@ -88,19 +184,22 @@ func (k *keyring) look(ctx context.Context) (credentials.Value, error) {
 			return v, nil
 		}
 	}
+	profile := cmp.Or(os.Getenv("AWS_PROFILE"), "default")
 	v, err := (&credentials.FileAWSCredentials{}).RetrieveWithCredContext(cc)
-	if err == nil && v.AccessKeyID != "" && v.SecretAccessKey != "" {
+	missing := err != nil && (stamps() == [2]stamp{} || err.Error() == fmt.Sprintf("section %q does not exist", profile))
+	switch { // errors are not wrapped: they may quote the file
+	case err == nil && v.AccessKeyID != "" && v.SecretAccessKey != "":
 		return v, nil
+	case missing && os.Getenv("AWS_PROFILE") != "":
+		return credentials.Value{}, fmt.Errorf("the files of credentials have no AWS_PROFILE %q", profile)
+	case err != nil && !missing:
+		return credentials.Value{}, fmt.Errorf("%w: the files of credentials have nothing usable for profile %q; does its credential_process or SSO fail?", gateway.ErrUnavailable, profile)
 	}
-	if profile := os.Getenv("AWS_PROFILE"); err != nil && profile != "" {
-		// The error may quote the file.
-		return credentials.Value{}, fmt.Errorf("the files of credentials have nothing usable for AWS_PROFILE %q", profile)
-	}
-	return k.ofRole(ctx, client)
+	return k.ofRole(ctx, client, had)
 }
 
 // ofRole asks for the credentials of the role that the container has, or the machine.
-func (k *keyring) ofRole(ctx context.Context, client *http.Client) (credentials.Value, error) {
+func (k *keyring) ofRole(ctx context.Context, client *http.Client, had bool) (credentials.Value, error) {
 	limit, configured := patience, false
 	for _, name := range []string{"AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"} {
 		if os.Getenv(name) != "" {
@@ -124,7 +223,7 @@ func (k *keyring) ofRole(ctx context.Context, client *http.Client) (credentials.
 		return credentials.Value{}, ctx.Err()
 	case configured:
 		return credentials.Value{}, fmt.Errorf("%w: no credentials for the role that is configured: %w", gateway.ErrUnavailable, inner(err))
-	case k.value.AccessKeyID != "":
+	case had:
 		return credentials.Value{}, fmt.Errorf("%w: the credentials of the machine's role cannot be renewed", gateway.ErrUnavailable)
 	}
 	return credentials.Value{}, nil

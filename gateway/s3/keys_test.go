@@ -1,6 +1,8 @@
 package s3
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -9,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -215,5 +218,97 @@ func TestARoleThatIsConfiguredAndFailsIsNoAnonymity(t *testing.T) {
 	s.intercept(func(w http.ResponseWriter, _ *http.Request) bool { refuse(w, http.StatusNotFound, "x"); return true })
 	if _, err := s.opened(t, searching).Open(t.Context(), "o", gateway.Want{}); err == nil || !strings.Contains(err.Error(), "role") {
 		t.Error(err)
+	}
+}
+
+// TestKeysThatWereReplacedAreReadAgain checks a file that another program renews: at
+// once when it changed, and when the server says that it does not take them any more.
+func TestKeysThatWereReplacedAreReadAgain(t *testing.T) {
+	s := serve(t)
+	s.put(t, "o", []byte("x"), time.Time{})
+	home := bare(t)
+	now := time.Date(2024, 5, 6, 7, 8, 9, 0, time.UTC)
+	src := s.opened(t, searching, func(o *Options) { o.Now = func() time.Time { return now } })
+	text := "[default]\naws_access_key_id = %s\naws_secret_access_key = %s\naws_session_token = %s\n"
+	write(t, home, fmt.Sprintf(text, testKey, testSecret, "one"))
+	must(t, src, "o", gateway.Want{})
+	write(t, home, fmt.Sprintf(text, testKey, testSecret, "another"))
+	now = now.Add(pause)
+	s.requests()
+	must(t, src, "o", gateway.Want{})
+	if got := s.requests()[0].Header.Get("X-Amz-Security-Token"); got != "another" {
+		t.Errorf("token %q", got)
+	}
+
+	t.Setenv("AWS_ACCESS_KEY_ID", testKey) // what no file shows
+	t.Setenv("AWS_SECRET_ACCESS_KEY", testSecret)
+	t.Setenv("AWS_SESSION_TOKEN", "third")
+	now = now.Add(pause)
+	s.intercept(func(w http.ResponseWriter, r *http.Request) bool {
+		expired := r.Header.Get("X-Amz-Security-Token") != "third"
+		if expired {
+			refuse(w, http.StatusBadRequest, "ExpiredToken")
+		}
+		return expired
+	})
+	if _, err := src.Open(t.Context(), "o", gateway.Want{N: -1}); !errors.Is(err, gateway.ErrUnavailable) {
+		t.Error(err)
+	}
+	must(t, src, "o", gateway.Want{N: -1})
+}
+
+func TestAProcessThatFailsIsNoAnonymity(t *testing.T) {
+	s := serve(t)
+	home := bare(t)
+	write(t, home, "[default]\ncredential_process = /bin/false "+testSecret+"\n")
+	for range 2 {
+		_, err := s.opened(t, searching).Open(t.Context(), "o", gateway.Want{})
+		if !errors.Is(err, gateway.ErrUnavailable) || strings.Contains(err.Error(), testSecret) {
+			t.Error(err)
+		}
+	}
+	if n := len(s.requests()); n > 0 {
+		t.Errorf("%d requests", n)
+	}
+	write(t, home, "[other]\naws_access_key_id = a\naws_secret_access_key = b\n") // no such section
+	s.put(t, "o", []byte("x"), time.Time{})
+	must(t, s.opened(t, searching), "o", gateway.Want{})
+}
+
+// TestAProcessThatHangsHoldsNobody checks that contexts end while credentials are searched
+// for, and that what comes in the end is used.
+func TestAProcessThatHangsHoldsNobody(t *testing.T) {
+	s := serve(t)
+	s.put(t, "o", []byte("x"), time.Time{})
+	home := bare(t)
+	pipe := filepath.Join(home, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	write(t, home, "[default]\ncredential_process = /bin/cat "+pipe+"\n")
+	src := s.opened(t, searching)
+	ctx, cancel := context.WithCancel(t.Context())
+	over := make(chan error)
+	for range 2 {
+		go func() {
+			_, err := src.Open(ctx, "o", gateway.Want{})
+			over <- err
+		}()
+	}
+	f, err := os.OpenFile(pipe, os.O_WRONLY, 0) // returns when the process reads
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	for range 2 {
+		if err := <-over; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	}
+	fmt.Fprintf(f, `{"Version": 1, "AccessKeyId": %q, "SecretAccessKey": %q}`, testKey, testSecret)
+	f.Close()
+	must(t, src, "o", gateway.Want{})
+	if r := s.requests()[0]; r.Header.Get("Authorization") == "" {
+		t.Errorf("%v", r.Header)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"net/url"
@@ -13,27 +14,32 @@ import (
 	"time"
 
 	"github.com/larderhq/larder/gateway"
+	"github.com/larderhq/larder/gateway/internal/upload"
 )
 
 const (
-	maxPage  = 1000    // entries that a server gives at once
-	maxPages = 1 << 20 // more than a folder with any use has
-	maxXML   = 8 << 20 // octets of such an answer: a key has 3 KiB at most, encoded
+	maxPage    = 1000    // entries that a server gives at once
+	maxEntries = 10_000  // of an answer; some servers have another idea of maxPage
+	maxPages   = 1 << 20 // more than a folder with any use has
+	maxXML     = 8 << 20 // octets of an answer: a key has 3 KiB at most, encoded
 )
 
 // A page is one answer to ListObjectsV2.
 type page struct {
-	XMLName               xml.Name `xml:"ListBucketResult"`
 	IsTruncated           bool
 	NextContinuationToken string
 	EncodingType          string
-	Contents              []struct {
-		Key, ETag    string
-		Size         int64
-		LastModified time.Time
-	}
-	CommonPrefixes []struct{ Prefix string }
+	Contents              []content
+	CommonPrefixes        []commonPrefix
 }
+
+type content struct {
+	Key, ETag    string
+	Size         int64
+	LastModified time.Time
+}
+
+type commonPrefix struct{ Prefix string }
 
 // List asks for a folder, 1000 entries at a time. An object of no octets whose key
 // is that of the folder, with its slash, makes a folder exist; it is no entry. Nor
@@ -83,15 +89,77 @@ func (s *Source) page(ctx context.Context, under, token string, n int) (*page, e
 	if token != "" {
 		query.Set("continuation-token", token)
 	}
-	_, text, err := s.do(ctx, request{method: http.MethodGet, query: query}, maxXML)
+	resp, err := s.send(ctx, request{method: http.MethodGet, query: query})
 	if err != nil {
 		return nil, err
 	}
-	p := &page{}
-	if err := xml.Unmarshal(text, p); err != nil {
+	defer resp.Body.Close() // read as far as it is wanted
+	if resp.StatusCode != http.StatusOK {
+		return nil, s.refusal(resp)
+	}
+	s.exists.Store(true)
+	d := upload.NewDocument(resp.Body, maxXML)
+	p, err := read(d)
+	switch failed := d.Failed(); {
+	case errors.Is(failed, upload.ErrLarge):
+		return nil, errTooLong
+	case failed != nil:
+		return nil, unreachable(ctx, failed)
+	case err != nil:
 		return nil, fmt.Errorf("the answer is no listing: %w", err)
 	}
 	return p, nil
+}
+
+// read reads a page, one of its entries at a time, to the end of the answer, so that its
+// connection can be used again.
+func read(d *upload.Document) (*page, error) {
+	p := &page{}
+	begun, ended := false, false
+	for {
+		t, err := d.Token()
+		if ended && errors.Is(err, io.EOF) {
+			return p, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		switch t := t.(type) {
+		case xml.EndElement:
+			ended = true // of the root: others end where they are decoded
+		case xml.StartElement:
+			if begun {
+				err = p.take(d, t)
+			} else if t.Name.Local != "ListBucketResult" {
+				err = fmt.Errorf("it is %.40q", t.Name.Local)
+			}
+			if begun = true; err != nil {
+				return nil, err
+			}
+		}
+	}
+}
+
+// take reads a child of the root.
+func (p *page) take(d *upload.Document, start xml.StartElement) error {
+	if len(p.Contents)+len(p.CommonPrefixes) > maxEntries {
+		return fmt.Errorf("it has more than %d entries", maxEntries)
+	}
+	switch start.Name.Local {
+	case "IsTruncated":
+		return d.DecodeElement(&p.IsTruncated, &start)
+	case "NextContinuationToken":
+		return d.DecodeElement(&p.NextContinuationToken, &start)
+	case "EncodingType":
+		return d.DecodeElement(&p.EncodingType, &start)
+	case "Contents":
+		p.Contents = append(p.Contents, content{})
+		return d.DecodeElement(&p.Contents[len(p.Contents)-1], &start)
+	case "CommonPrefixes":
+		p.CommonPrefixes = append(p.CommonPrefixes, commonPrefix{})
+		return d.DecodeElement(&p.CommonPrefixes[len(p.CommonPrefixes)-1], &start)
+	}
+	return d.Skip()
 }
 
 // A lister gathers entries.

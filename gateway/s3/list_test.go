@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -114,6 +115,9 @@ func TestWrongListingsAreErrors(t *testing.T) {
 			return fmt.Sprintf(`<IsTruncated>true</IsTruncated><NextContinuationToken>%d</NextContinuationToken>`, n)
 		},
 		"too long":    func(*http.Request) string { return strings.Repeat(" ", maxXML) },
+		"too deep":    func(*http.Request) string { return strings.Repeat("<a>", 1<<20) },
+		"too many":    func(*http.Request) string { return strings.Repeat("<Contents/>", 1<<19) },
+		"one too big": func(*http.Request) string { return "<Contents>" + strings.Repeat("<Key/>", 1<<19) },
 		"half":        func(*http.Request) string { return `<Contents>` },
 		"not encoded": func(*http.Request) string { return `<EncodingType>url</EncodingType>` + fmt.Sprintf(entry, "f/%zz") },
 	} {
@@ -158,5 +162,22 @@ func TestAFolderThatIsToldTwiceIsOneEntry(t *testing.T) {
 	}))
 	if got, err := src.List(t.Context(), "f", 10); err != nil || len(got) != 1 {
 		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func TestAListingLeavesItsConnectionToTheNext(t *testing.T) {
+	s := serve(t)
+	var dialled atomic.Int64
+	src := s.opened(t, func(o *Options) { o.Transport = counting(t, &dialled) })
+	for i := range 100 { // enough that it is sent in chunks
+		s.put(t, fmt.Sprintf("f/%d", i), []byte("x"), gatewaytest.Past())
+	}
+	for range 3 {
+		if _, err := src.List(t.Context(), "f", 1000); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := dialled.Load(); n != 1 {
+		t.Errorf("%d connections", n)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/larderhq/larder/gateway"
+	"github.com/larderhq/larder/gateway/internal/upload"
 )
 
 // skip is how many octets of an answer are read and thrown away at most, rather
@@ -58,7 +59,11 @@ func (s *Source) open(ctx context.Context, name string, want gateway.Want) (*obj
 	o := &object{s: s, name: name, key: key}
 	header := condition(want)
 	if want.N == 0 {
-		return o, o.head(ctx, header)
+		err := o.head(ctx, header)
+		if o.info.Unchanged && !believable(o.info, want) {
+			err = o.head(ctx, http.Header{})
+		}
+		return o, err
 	}
 	if r := ranged(want); r != "" {
 		header.Set("Range", r)
@@ -71,7 +76,10 @@ func (s *Source) open(ctx context.Context, name string, want gateway.Want) (*obj
 	case http.StatusOK, http.StatusPartialContent:
 		err = o.take(resp, want)
 	case http.StatusNotModified:
-		err = o.unchanged(resp, header)
+		if err = o.unchanged(resp, header); err == nil && !believable(o.info, want) {
+			_ = resp.Body.Close() // it has none
+			return s.open(ctx, name, gateway.Want{Off: want.Off, N: want.N})
+		}
 	case http.StatusRequestedRangeNotSatisfiable:
 		_ = s.refusal(resp) // reads it, so that HEAD, which has what counts, finds the connection free
 		_ = resp.Body.Close()
@@ -214,6 +222,15 @@ func (o *object) unchanged(resp *http.Response, asked http.Header) error {
 	return nil
 }
 
+// believable tells whether what did not change can be what want says that the client
+// has. A cache on the way may mix it up.
+func believable(i gateway.Info, want gateway.Want) bool {
+	if want.Unless != "" {
+		return i.Version == "" || i.Version == want.Unless
+	}
+	return !i.Modified.After(want.UnlessSince)
+}
+
 // take keeps the octets of the first answer, if they are what want is.
 func (o *object) take(resp *http.Response, want gateway.Want) error {
 	off, end, size := int64(0), resp.ContentLength, resp.ContentLength
@@ -241,7 +258,7 @@ func (o *object) take(resp *http.Response, want gateway.Want) error {
 }
 
 // contentRange reads the Content-Range of a reply: octets off to end of size, which
-// must be what its length is, if told.
+// must be what its length is; where that is not told, its end will show.
 func contentRange(resp *http.Response) (off, end, size int64, err error) {
 	v := resp.Header.Get("Content-Range")
 	wrong := fmt.Errorf("the answer has an unusable Content-Range, %.80q", v)
@@ -263,6 +280,12 @@ func contentRange(resp *http.Response) (off, end, size int64, err error) {
 	end = last + 1
 	if resp.ContentLength >= 0 && resp.ContentLength != end-off {
 		return 0, 0, 0, fmt.Errorf("the answer has %d octets and says they are %q", resp.ContentLength, v)
+	}
+	if resp.ContentLength < 0 {
+		resp.Body = struct {
+			io.Reader
+			io.Closer
+		}{upload.Exactly(resp.Body, end-off), resp.Body}
 	}
 	return off, end, size, nil
 }

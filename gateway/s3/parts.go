@@ -1,7 +1,6 @@
 package s3
 
 import (
-	"bytes"
 	"context"
 	"encoding/xml"
 	"errors"
@@ -19,7 +18,7 @@ import (
 const abortTime = 10 * time.Second
 
 // unknown sends a body of any size: by one PUT if it is smaller than a part.
-func (u *upload) unknown(ctx context.Context, body io.Reader) (gateway.Info, error) {
+func (u *put) unknown(ctx context.Context, body io.Reader) (gateway.Info, error) {
 	buf := make([]byte, u.s.partSize)
 	n, more, err := fill(body, buf)
 	if err != nil {
@@ -30,7 +29,7 @@ func (u *upload) unknown(ctx context.Context, body io.Reader) (gateway.Info, err
 	}
 	return u.parts(ctx, func(send func(request) error) error {
 		for n > 0 {
-			if err := send(request{body: bytes.NewReader(buf[:n]), size: int64(n), hash: hash(buf[:n]), again: true}); err != nil {
+			if err := send(inMemory(buf[:n], true)); err != nil {
 				return err
 			}
 			if !more {
@@ -61,17 +60,16 @@ func fill(body io.Reader, buf []byte) (n int, more bool, err error) {
 }
 
 // large sends a body that is too large for one PUT, as it comes.
-func (u *upload) large(ctx context.Context, body io.Reader, size int64) (gateway.Info, error) {
+func (u *put) large(ctx context.Context, body io.Reader, size int64) (gateway.Info, error) {
 	each := max(u.s.partSize, (size+maxParts-1)/maxParts)
-	e := &exact{r: body, left: size}
 	return u.parts(ctx, func(send func(request) error) error {
 		for left := size; left > 0; left -= each {
-			n := min(left, each)
-			l := lend(io.LimitReader(e, n))
-			err := send(request{body: l, size: n, rewind: l.rewind, again: true})
-			l.giveBack(ctx)
-			if err != nil {
-				return bodyOr(ctx, e, err)
+			q := request{body: body, size: left, again: true}
+			if left > each { // what follows is of the next part
+				q.body, q.size = io.LimitReader(body, each), each
+			}
+			if err := send(q); err != nil {
+				return err
 			}
 		}
 		return nil
@@ -80,7 +78,7 @@ func (u *upload) large(ctx context.Context, body io.Reader, size int64) (gateway
 
 // parts makes an object of the parts that each sends, in their order. The condition
 // is for the request that makes the object of them.
-func (u *upload) parts(ctx context.Context, each func(send func(request) error) error) (gateway.Info, error) {
+func (u *put) parts(ctx context.Context, each func(send func(request) error) error) (gateway.Info, error) {
 	id, err := u.begin(ctx)
 	if err != nil {
 		return gateway.Info{}, err
@@ -114,7 +112,7 @@ type completed struct {
 }
 
 // begin returns the id of a new upload.
-func (u *upload) begin(ctx context.Context) (string, error) {
+func (u *put) begin(ctx context.Context) (string, error) {
 	_, text, err := u.s.do(ctx, request{method: http.MethodPost, key: u.key, query: url.Values{"uploads": {""}}, header: u.fields}, maxReply)
 	if err != nil {
 		return "", err
@@ -130,7 +128,7 @@ func (u *upload) begin(ctx context.Context) (string, error) {
 }
 
 // part sends one part and returns its entity tag.
-func (u *upload) part(ctx context.Context, id string, number int, q request) (string, error) {
+func (u *put) part(ctx context.Context, id string, number int, q request) (string, error) {
 	if number > maxParts {
 		return "", fmt.Errorf("the body has more than %d parts of %d octets; tell its size", maxParts, u.s.partSize)
 	}
@@ -148,15 +146,14 @@ func (u *upload) part(ctx context.Context, id string, number int, q request) (st
 }
 
 // complete makes the object. The server may say 200, and then that it failed.
-func (u *upload) complete(ctx context.Context, id string, c completion) (string, error) {
+func (u *put) complete(ctx context.Context, id string, c completion) (string, error) {
 	text, err := xml.Marshal(c)
 	if err != nil {
 		return "", err
 	}
-	_, text, err = u.s.do(ctx, request{
-		method: http.MethodPost, key: u.key, query: url.Values{"uploadId": {id}}, header: u.cond,
-		body: bytes.NewReader(text), size: int64(len(text)), hash: hash(text),
-	}, maxReply)
+	q := inMemory(text, false)
+	q.method, q.key, q.query, q.header = http.MethodPost, u.key, url.Values{"uploadId": {id}}, u.cond
+	_, text, err = u.s.do(ctx, q, maxReply)
 	if err != nil {
 		return "", err
 	}
@@ -182,7 +179,7 @@ func (u *upload) complete(ctx context.Context, id string, c completion) (string,
 }
 
 // abort removes the parts. It goes on for a while when ctx ended, and Close waits.
-func (u *upload) abort(ctx context.Context, id string) error {
+func (u *put) abort(ctx context.Context, id string) error {
 	done := make(chan error, 1)
 	u.s.aborts.Go(func() {
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTime)

@@ -225,16 +225,24 @@ func TestWrongAnswersAreErrors(t *testing.T) {
 	tag := `"` + opened.Info().Version + `"`
 	part := all[100:200]
 	for name, answer := range map[string]func(http.ResponseWriter, *http.Request) bool{
-		"other range":          reply(206, part, "ETag", tag, "Content-Range", "bytes 0-99/1000"),
-		"shorter range":        reply(206, part[:50], "ETag", tag, "Content-Range", "bytes 100-149/1000"),
-		"longer range":         reply(206, all[100:300], "ETag", tag, "Content-Range", "bytes 100-299/1000"),
-		"no range":             reply(206, part, "ETag", tag),
-		"range of another":     reply(206, part, "ETag", tag, "Content-Range", "bytes 100-199/99"),
-		"range without size":   reply(206, part, "ETag", tag, "Content-Range", "bytes 100-199/*"),
-		"range upside down":    reply(206, part, "ETag", tag, "Content-Range", "bytes 199-100/1000"),
-		"range with signs":     reply(206, part, "ETag", tag, "Content-Range", "bytes +100-+199/+1000"),
-		"huge range":           reply(206, part, "ETag", tag, "Content-Range", "bytes 100-99999999999999999999/1000"),
-		"more than it says":    reply(206, all[100:250], "ETag", tag, "Content-Range", "bytes 100-199/1000"),
+		"other range":        reply(206, part, "ETag", tag, "Content-Range", "bytes 0-99/1000"),
+		"shorter range":      reply(206, part[:50], "ETag", tag, "Content-Range", "bytes 100-149/1000"),
+		"longer range":       reply(206, all[100:300], "ETag", tag, "Content-Range", "bytes 100-299/1000"),
+		"no range":           reply(206, part, "ETag", tag),
+		"range of another":   reply(206, part, "ETag", tag, "Content-Range", "bytes 100-199/99"),
+		"range without size": reply(206, part, "ETag", tag, "Content-Range", "bytes 100-199/*"),
+		"range upside down":  reply(206, part, "ETag", tag, "Content-Range", "bytes 199-100/1000"),
+		"range with signs":   reply(206, part, "ETag", tag, "Content-Range", "bytes +100-+199/+1000"),
+		"huge range":         reply(206, part, "ETag", tag, "Content-Range", "bytes 100-99999999999999999999/1000"),
+		"more than it says":  reply(206, all[100:250], "ETag", tag, "Content-Range", "bytes 100-199/1000"),
+		"more, no length": func(w http.ResponseWriter, r *http.Request) bool {
+			w.Header().Set("ETag", tag)
+			w.Header().Set("Content-Range", "bytes 100-199/1000")
+			w.WriteHeader(http.StatusPartialContent)
+			_ = http.NewResponseController(w).Flush()
+			_, _ = w.Write(all)
+			return true
+		},
 		"range and length":     reply(206, part[:99], "ETag", tag, "Content-Range", "bytes 100-199/1000"),
 		"several ranges":       reply(206, part, "ETag", tag, "Content-Type", "multipart/byteranges; boundary=x"),
 		"no octets":            reply(204, nil, "ETag", tag),
@@ -457,5 +465,32 @@ func TestTheEndOfAContextEndsEverything(t *testing.T) {
 			t.Errorf("%s: %v", which, err)
 		}
 		_ = r.Close()
+	}
+}
+
+// TestA304OfSomethingElseIsNotBelieved checks that it is asked again without the
+// condition.
+func TestA304OfSomethingElseIsNotBelieved(t *testing.T) {
+	s := serve(t)
+	src := s.opened(t)
+	s.put(t, "o", []byte("octets"), gatewaytest.Past())
+	s.intercept(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Header.Get("If-None-Match") == "" && r.Header.Get("If-Modified-Since") == "" {
+			return false
+		}
+		w.Header().Set("ETag", `"new"`)
+		w.Header().Set("Last-Modified", gatewaytest.Past().Format(http.TimeFormat))
+		w.WriteHeader(http.StatusNotModified)
+		return true
+	})
+	for _, n := range []int64{0, -1} {
+		for _, want := range []gateway.Want{{N: n, Unless: "old"}, {N: n, UnlessSince: gatewaytest.Past().Add(-time.Hour)}} {
+			if i := must(t, src, "o", want).Info(); i.Unchanged || i.Size != 6 {
+				t.Errorf("%+v: %+v", want, i)
+			}
+		}
+		if i := must(t, src, "o", gateway.Want{N: n, Unless: "new"}).Info(); !i.Unchanged {
+			t.Errorf("as the client has it: %+v", i)
+		}
 	}
 }

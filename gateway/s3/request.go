@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"net/http"
@@ -28,10 +29,11 @@ type request struct {
 	query  url.Values
 	header http.Header // nil: none
 
-	body   io.Reader // nil: none; see http.NewRequest for what it may rewind
+	// A body is size octets: these, or those that body gives, once.
+	octets []byte
+	body   io.Reader
 	size   int64
-	hash   string // of body, hex; empty: not known
-	rewind func() (io.ReadCloser, error)
+	hash   string // of octets, hex; empty: not known
 
 	// again says that to send it twice does no harm, so that it may be when a
 	// pooled connection turns out to be closed.
@@ -51,17 +53,15 @@ func (s *Source) send(ctx context.Context, q request) (*http.Response, error) {
 	// The path is what is signed: once-encoded, each octet that could mean anything.
 	u := url.URL{Scheme: at.scheme, Host: at.host, Path: at.path + q.key, RawQuery: q.query.Encode()}
 	u.RawPath = s3utils.EncodePath(u.Path)
-	body, hash := q.body, hashOfNothing
-	if q.size == 0 {
-		body = http.NoBody
-	} else if hash = q.hash; hash == "" {
-		hash = notHashed
-	}
-	req, err := http.NewRequestWithContext(ctx, q.method, u.String(), body)
+	req, err := http.NewRequestWithContext(ctx, q.method, u.String(), http.NoBody)
 	if err != nil {
 		return nil, err
 	}
-	req.ContentLength = q.size
+	hash := hashOfNothing
+	if q.size > 0 {
+		req.ContentLength = q.size
+		hash = cmp.Or(q.hash, notHashed)
+	}
 	for name, values := range q.header {
 		req.Header[name] = values
 	}
@@ -74,17 +74,10 @@ func (s *Source) send(ctx context.Context, q request) (*http.Response, error) {
 	if q.size >= continueFrom {
 		req.Header.Set("Expect", "100-continue")
 	}
-	if q.rewind != nil {
-		req.GetBody = q.rewind
-	}
 	if q.again {
 		req.Header["X-Idempotency-Key"] = nil // for net/http; it is not sent
 	}
-	resp, err := s.client.Do(req)
-	if err != nil {
-		return nil, unreachable(ctx, err)
-	}
-	return resp, nil
+	return s.exchange(ctx, req, q)
 }
 
 // do is send for what has no octets for an answer: at most limit of them are read.

@@ -60,7 +60,9 @@ type Options struct {
 	// AccessKey, SecretKey and Token (often none) are the credentials. If AccessKey
 	// is empty they are searched for, at the first request: environment (AWS_*,
 	// then MINIO_*), files (~/.aws, AWS_PROFILE), role of the container or
-	// machine. If none are found, requests are not signed.
+	// machine. If none are found, requests are not signed. They are searched for
+	// again before they expire, when the files change, and when the server does not
+	// take them any more.
 	AccessKey, SecretKey, Token string
 
 	// Anonymous says not to sign requests, whatever credentials there are.

@@ -1,7 +1,6 @@
 package s3
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -12,6 +11,7 @@ import (
 	"net/http"
 
 	"github.com/larderhq/larder/gateway"
+	"github.com/larderhq/larder/gateway/internal/upload"
 )
 
 const (
@@ -49,7 +49,7 @@ func (s *Source) put(ctx context.Context, name string, body io.Reader, size int6
 	if err != nil {
 		return gateway.Info{}, err
 	}
-	u := &upload{s: s, key: key, cond: cond, fields: http.Header{}}
+	u := &put{s: s, key: key, cond: cond, fields: http.Header{}}
 	for _, f := range kept {
 		if v := fields.Get(f); v != "" {
 			u.fields.Set(f, v)
@@ -62,16 +62,13 @@ func (s *Source) put(ctx context.Context, name string, body io.Reader, size int6
 	case size > s.maxPut:
 		info, err = u.large(ctx, body, size)
 	case size <= small:
-		octets := make([]byte, size)
-		if _, err = io.ReadFull(&exact{r: body, left: size}, octets); size == 0 {
-			err = atEnd(body)
-		}
-		if err != nil {
-			return gateway.Info{}, fmt.Errorf("the body: %w", err)
+		octets, failed := io.ReadAll(upload.Exactly(body, size))
+		if failed != nil {
+			return gateway.Info{}, fmt.Errorf("the body: %w", failed)
 		}
 		info, err = u.whole(ctx, octets)
 	default:
-		info, err = u.stream(ctx, &exact{r: body, left: size}, size)
+		info, err = u.send(ctx, request{body: body, size: size, again: u.cond == nil})
 	}
 	if only.Version != "" && errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w: %w", gateway.ErrConflict, err) // S3 says 404 to If-Match
@@ -111,38 +108,26 @@ func (s *Source) holds(ctx context.Context, key string, only gateway.If) (http.H
 	return http.Header{"If-Match": {o.tag}}, nil
 }
 
-// An upload is one Put.
-type upload struct {
+// A put is one Put.
+type put struct {
 	s            *Source
 	key          string
 	fields, cond http.Header
 }
 
 // whole sends a body that is in memory.
-func (u *upload) whole(ctx context.Context, octets []byte) (gateway.Info, error) {
-	return u.send(ctx, int64(len(octets)), request{body: bytes.NewReader(octets), hash: hash(octets), again: u.cond == nil})
+func (u *put) whole(ctx context.Context, octets []byte) (gateway.Info, error) {
+	return u.send(ctx, inMemory(octets, u.cond == nil))
 }
 
-// stream sends a body as it comes.
-func (u *upload) stream(ctx context.Context, body *exact, size int64) (gateway.Info, error) {
-	l := lend(body)
-	info, err := u.send(ctx, size, request{body: l, rewind: l.rewind, again: u.cond == nil})
-	l.giveBack(ctx)
-	return info, bodyOr(ctx, body, err)
-}
-
-// bodyOr is the error of the body, if it had one: the request failed for it. The
-// body may still be read if ctx ended.
-func bodyOr(ctx context.Context, body *exact, err error) error {
-	if err != nil && ctx.Err() == nil && body.err != nil {
-		return fmt.Errorf("the body: %w", body.err)
-	}
-	return err
+// inMemory is a request with a body.
+func inMemory(octets []byte, again bool) request {
+	return request{octets: octets, size: int64(len(octets)), hash: hash(octets), again: again}
 }
 
 // send makes the PUT.
-func (u *upload) send(ctx context.Context, size int64, q request) (gateway.Info, error) {
-	q.method, q.key, q.size, q.header = http.MethodPut, u.key, size, u.fields.Clone()
+func (u *put) send(ctx context.Context, q request) (gateway.Info, error) {
+	q.method, q.key, q.header = http.MethodPut, u.key, u.fields.Clone()
 	for name, values := range u.cond {
 		q.header[name] = values
 	}
@@ -150,7 +135,7 @@ func (u *upload) send(ctx context.Context, size int64, q request) (gateway.Info,
 	if err != nil {
 		return gateway.Info{}, err
 	}
-	return stored(resp.Header.Get("ETag"), size), nil
+	return stored(resp.Header.Get("ETag"), q.size), nil
 }
 
 // stored is what is known of what was written.

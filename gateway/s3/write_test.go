@@ -2,6 +2,7 @@ package s3
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/larderhq/larder/gateway"
 	"github.com/larderhq/larder/gateway/gatewaytest"
+	"github.com/larderhq/larder/gateway/internal/upload"
 )
 
 // sized is a body that can nothing but be read.
@@ -128,7 +130,7 @@ func TestALongBodyGoesInParts(t *testing.T) {
 
 func TestMorePartsThanThereMayBeAreNotBegun(t *testing.T) {
 	src := serve(t).opened(t)
-	u := &upload{s: src, key: "o"}
+	u := &put{s: src, key: "o"}
 	if _, err := u.part(t.Context(), "id", maxParts+1, request{}); err == nil || errors.Is(err, gateway.ErrUnavailable) {
 		t.Error(err)
 	}
@@ -454,7 +456,7 @@ func TestABodyIsTheCallersAgainAfterPut(t *testing.T) {
 			}
 			close(body.letGo)
 			synctest.Wait()
-			if n, err := sent.Read(make([]byte, 10)); !over.Load() || n != 0 || !errors.Is(err, errOver) {
+			if n, err := sent.Read(make([]byte, 10)); !over.Load() || n != 0 || !errors.Is(err, io.ErrClosedPipe) {
 				t.Errorf("%d octets: after Put the body gives %d, %v", size, n, err)
 			}
 
@@ -469,7 +471,7 @@ func TestABodyIsTheCallersAgainAfterPut(t *testing.T) {
 			}
 			close(body.letGo)
 			synctest.Wait()
-			if n, err := sent.Read(make([]byte, 10)); n != 0 || !errors.Is(err, errOver) {
+			if n, err := sent.Read(make([]byte, 10)); n != 0 || !errors.Is(err, io.ErrClosedPipe) {
 				t.Errorf("%d octets: after the end of the context the body gives %d, %v", size, n, err)
 			}
 			_ = src.Close()
@@ -482,3 +484,26 @@ func ExampleParse() {
 	fmt.Println(opt.Bucket, opt.Prefix, opt.Endpoint, opt.Region, opt.Style == Path, err)
 	// Output: photos 2024 http://127.0.0.1:9000 eu-west-1 true <nil>
 }
+
+// TestAServerThatDoesNotTakeAllHasNotStoredIt checks a server that says so at once.
+func TestAServerThatDoesNotTakeAllHasNotStoredIt(t *testing.T) {
+	s := serve(t)
+	src := s.opened(t, func(o *Options) { o.Anonymous, o.AccessKey, o.SecretKey = true, "", "" }) // or the server reads all for the hash
+	src.partSize, src.maxPut = 2<<20, 4<<20
+	s.intercept(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodPut {
+			w.Header().Set("ETag", `"whole"`)
+		}
+		return r.Method == http.MethodPut
+	})
+	for name, size := range map[string]int64{"one": 3 << 20, "parts": 5 << 20, "parts in memory": -1} {
+		_, err := src.Put(t.Context(), "o", io.LimitReader(endless{}, cmp.Or(max(size, 0), 5<<20)), size, nil, gateway.If{})
+		if !errors.Is(err, upload.ErrEarly) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }

@@ -19,8 +19,9 @@
 // long it is, is not coded, and is of a type that no listing is of. Those that a
 // listing may be of are HTML, XML, JSON, plain text and unknown: such objects cost two
 // round trips, all others one. 304 is believed, as what did not change was an object
-// before. What is coded although identity is asked for is an object only if it is as long
-// as DAV:getcontentlength says; otherwise the server coded it now, which is an error.
+// before, unless it tells of another version than was asked with. What is coded although
+// identity is asked for is an object only if it is as long as DAV:getcontentlength says;
+// otherwise the server coded it now, which is an error.
 //
 // # Versions
 //

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -48,7 +49,8 @@ func Parse(raw string, getenv func(string) string) (Options, error) {
 		getenv = os.Getenv
 	}
 	var address string
-	switch scheme, rest, _ := strings.Cut(raw, ":"); {
+	scheme, rest, _ := strings.Cut(raw, ":")
+	switch {
 	case scheme == "webdav" && strings.HasPrefix(rest, "//"):
 		address = "http:" + rest
 	case scheme == "webdavs" && strings.HasPrefix(rest, "//"):
@@ -73,19 +75,31 @@ func Parse(raw string, getenv func(string) string) (Options, error) {
 	}
 	o.URL = u.String()
 	if _, _, err := root(o.URL); err != nil {
-		return Options{}, err
+		given := shown(u)
+		if address != rest { // the scheme in it is not the one that was given
+			given = strings.TrimPrefix(given, u.Scheme+":")
+		}
+		return Options{}, fmt.Errorf("webdav: %q %w", scheme+":"+given, err)
 	}
 	return o, nil
 }
 
-// root takes the URL of a root apart: scheme and host, and the segments of its path.
+// shown is a URL without what may be secret in it.
+func shown(u *url.URL) string {
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
+}
+
+// root takes the URL of a root apart: scheme and host, and the segments of its path. The
+// error is what comes after the URL.
 func root(raw string) (*url.URL, []string, error) {
 	u, err := url.Parse(raw)
 	switch {
 	case err != nil || u.User != nil: // the error would show the password
-		return nil, nil, errors.New("webdav: the URL cannot be read, or has credentials in it; give them apart")
-	case u.Scheme != "http" && u.Scheme != "https", u.Host == "", u.RawQuery != "", u.Fragment != "":
-		return nil, nil, fmt.Errorf("webdav: %q is not of the form http://host/path or https://host/path", u.Redacted())
+		return nil, nil, errors.New("cannot be read, or has credentials in it; give them apart")
+	case u.Scheme != "http" && u.Scheme != "https", u.Host == "":
+		return nil, nil, errors.New("is no address of http or https with a host")
+	case u.RawQuery != "", u.Fragment != "":
+		return nil, nil, errors.New("has a query or fragment, which WebDAV does not have")
 	}
 	path := strings.Trim(u.EscapedPath(), "/")
 	if path == "" {
@@ -93,7 +107,7 @@ func root(raw string) (*url.URL, []string, error) {
 	}
 	segments, ok := decode(path)
 	if !ok {
-		return nil, nil, fmt.Errorf("webdav: the path of %q has empty segments or dots in it", u.Redacted())
+		return nil, nil, errors.New("has empty segments or dots in its path")
 	}
 	return u, segments, nil
 }
@@ -103,7 +117,11 @@ func root(raw string) (*url.URL, []string, error) {
 func Open(o Options) (*Source, error) {
 	u, base, err := root(o.URL)
 	if err != nil {
-		return nil, err
+		given := "URL"
+		if u, err := url.Parse(o.URL); err == nil {
+			given = strconv.Quote(shown(u))
+		}
+		return nil, fmt.Errorf("webdav: %s %w", given, err)
 	}
 	s := &Source{scheme: u.Scheme, host: u.Host, base: base, transport: o.Transport, now: o.Now}
 	switch basic := o.User != "" || o.Password != ""; {

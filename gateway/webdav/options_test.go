@@ -74,3 +74,16 @@ func TestCredentialsAreSentAtOnceAndNeverShown(t *testing.T) {
 		}
 	}
 }
+
+func TestErrorsNameTheAddressAsItWasGiven(t *testing.T) {
+	for given, named := range map[string]string{
+		"webdav://ann:hush@host/x?secret=1":      `"webdav://host/x"`,
+		"webdavs://host/a//b":                    `"webdavs://host/a//b"`,
+		"webdav:https://ann:hush@host/?secret=1": `"webdav:https://host/"`,
+	} {
+		_, err := webdav.Parse(given, func(string) string { return "" })
+		if err == nil || !strings.Contains(err.Error(), named) || strings.Contains(err.Error(), "hush") || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v", given, err)
+		}
+	}
+}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/larderhq/larder/gateway"
+	"github.com/larderhq/larder/gateway/internal/upload"
 )
 
 // maxAnswer is how many octets of a PROPFIND are read. One entry is some 500.
@@ -84,8 +85,7 @@ func (s *Source) propfind(ctx context.Context, name string, slash bool, depth st
 }
 
 // entries reads an answer, until each returns false. Those of names neither asked
-// for nor directly in it are left out. encoding/xml knows no entities but the five of
-// XML, so that no document makes it read anything else or grow.
+// for nor directly in it are left out. One is in memory at a time.
 func (s *Source) entries(resp *http.Response, name string, each func(entry) bool) error {
 	if resp.StatusCode != http.StatusMultiStatus {
 		if resp.StatusCode/100 == 2 {
@@ -94,15 +94,14 @@ func (s *Source) entries(resp *http.Response, name string, each func(entry) bool
 		return refused(resp)
 	}
 	asked := s.segments(name)
-	answer := &answer{r: resp.Body, left: maxAnswer}
-	d := xml.NewDecoder(answer)
+	d := upload.NewDocument(resp.Body, maxAnswer)
 	for {
 		t, err := d.Token()
-		if errors.Is(err, io.EOF) && answer.err == nil {
+		if errors.Is(err, io.EOF) && d.Failed() == nil {
 			return nil
 		}
 		if err != nil {
-			return answer.unreadable(err)
+			return unreadable(d, err)
 		}
 		start, ok := t.(xml.StartElement)
 		if !ok || start.Name != (xml.Name{Space: "DAV:", Local: "response"}) {
@@ -110,7 +109,7 @@ func (s *Source) entries(resp *http.Response, name string, each func(entry) bool
 		}
 		var r response
 		if err := d.DecodeElement(&r, &start); err != nil {
-			return answer.unreadable(err)
+			return unreadable(d, err)
 		}
 		if e, ok := r.entry(asked); ok && !each(e) {
 			return nil
@@ -118,33 +117,13 @@ func (s *Source) entries(resp *http.Response, name string, each func(entry) bool
 	}
 }
 
-// errLong is for an answer that is not read to its end.
-var errLong = fmt.Errorf("the answer to PROPFIND is longer than %d octets", maxAnswer)
-
-// An answer is a document that comes.
-type answer struct {
-	r    io.Reader
-	left int
-	err  error // why it did not come
-}
-
-func (a *answer) Read(p []byte) (int, error) {
-	if a.left == 0 {
-		a.err = errLong
-		return 0, a.err
-	}
-	n, err := a.r.Read(p[:min(len(p), a.left)])
-	a.left -= n
-	if err != nil && !errors.Is(err, io.EOF) {
-		a.err = unavailable(err)
-	}
-	return n, err
-}
-
 // unreadable tells a document that is wrong from one that did not all come.
-func (a *answer) unreadable(err error) error {
-	if a.err != nil {
-		return a.err
+func unreadable(d *upload.Document, err error) error {
+	switch failed := d.Failed(); {
+	case errors.Is(failed, upload.ErrLarge):
+		return fmt.Errorf("the answer to PROPFIND: %w", failed)
+	case failed != nil:
+		return unavailable(failed)
 	}
 	return fmt.Errorf("the answer to PROPFIND is not XML: %w", err)
 }

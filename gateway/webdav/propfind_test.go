@@ -135,3 +135,17 @@ func TestAnEndlessListingEnds(t *testing.T) {
 		t.Errorf("%d entries, %v", len(got), err)
 	}
 }
+
+// TestAHostileListingTakesLittle checks what is short on the wire and much in memory.
+func TestAHostileListingTakesLittle(t *testing.T) {
+	for _, unit := range []string{"<d:response>", "<d:propstat/>", "<d:href/>"} {
+		s := scripted(t, listed("<d:response>"+strings.Repeat(unit, 1<<20)))
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := s.List(t.Context(), "", 10)
+		runtime.ReadMemStats(&after)
+		if err == nil || errors.Is(err, gateway.ErrUnavailable) || after.TotalAlloc-before.TotalAlloc > 64<<20 {
+			t.Errorf("%s: %v, %d MiB", unit, err, (after.TotalAlloc-before.TotalAlloc)>>20)
+		}
+	}
+}

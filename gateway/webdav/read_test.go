@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -514,5 +515,72 @@ func TestContextsAreObeyed(t *testing.T) {
 		if err := call(ctx); !errors.Is(err, context.Canceled) || errors.Is(err, gateway.ErrUnavailable) {
 			t.Errorf("%s: %v", what, err)
 		}
+	}
+}
+
+// TestAPartIsAsLongAsItSays checks a 206 that does not tell its length: more octets
+// than its range has are of something else.
+func TestAPartIsAsLongAsItSays(t *testing.T) {
+	for body, want := range map[string]string{"89ab": "89ab", "0123456789abcdef": "", "89": ""} {
+		s := scripted(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("ETag", `"v"`)
+			w.Header().Set("Content-Type", "text/css")
+			if r.Method == http.MethodHead {
+				w.Header().Set("Content-Length", "16")
+				return
+			}
+			w.Header().Set("Content-Range", "bytes 8-11/16")
+			w.WriteHeader(http.StatusPartialContent)
+			_ = http.NewResponseController(w).Flush() // so that no length is told
+			_, _ = io.WriteString(w, body)
+		})
+		for _, opened := range []gateway.Want{{}, {Off: 8, N: 4}} {
+			b, err := part(t.Context(), s, "a.css", opened, 8, 4)
+			if (err == nil) != (want != "") || err == nil && string(b) != want || len(body) > 4 && errors.Is(err, gateway.ErrUnavailable) {
+				t.Errorf("%q: %q, %v", body, b, err)
+			}
+		}
+	}
+}
+
+// TestA304OfSomethingElseIsNotBelieved checks that it is asked again without the
+// condition.
+func TestA304OfSomethingElseIsNotBelieved(t *testing.T) {
+	s := scripted(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"new"`)
+		w.Header().Set("Last-Modified", "Mon, 06 May 2024 07:08:09 GMT")
+		if r.Header.Get("If-None-Match") != "" || r.Header.Get("If-Modified-Since") != "" {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		w.Header().Set("Content-Type", "text/css")
+		_, _ = io.WriteString(w, "body{}")
+	})
+	for _, n := range []int64{0, -1} {
+		for _, want := range []gateway.Want{{N: n, Unless: "old"}, {N: n, UnlessSince: gatewaytest.Past().AddDate(-30, 0, 0)}} {
+			o, err := s.Open(t.Context(), "a.css", want)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if i := o.Info(); i.Unchanged || i.Version != "new" || i.Size != 6 {
+				t.Errorf("%+v: %+v", want, i)
+			}
+			o.Close()
+		}
+		if o, err := s.Open(t.Context(), "a.css", gateway.Want{N: n, Unless: "new"}); err != nil || !o.Info().Unchanged {
+			t.Errorf("as the client has it: %v", err)
+		}
+	}
+}
+
+func TestACertificateThatIsNotTrustedIsNotTriedAgain(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	defer server.Close()
+	s := open(t, webdav.Options{URL: server.URL})
+	defer s.Close()
+	if _, err := s.Open(t.Context(), "a", gateway.Want{}); err == nil || errors.Is(err, gateway.ErrUnavailable) {
+		t.Error(err)
 	}
 }

@@ -2,6 +2,7 @@ package webdav
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/larderhq/larder/gateway"
+	"github.com/larderhq/larder/gateway/internal/upload"
 )
 
 // drained is how much of an answer that is not wanted is read, in octets, so that its
@@ -53,9 +55,11 @@ func (s *Source) do(ctx context.Context, a ask) (*http.Response, error) {
 }
 
 // unavailable says that a request, or reading its answer, failed; unless the
-// caller had enough of it.
+// caller had enough of it, or another try finds the same.
 func unavailable(err error) error {
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	var untrusted *tls.CertificateVerificationError
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, upload.ErrLonger) || errors.As(err, &untrusted) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", gateway.ErrUnavailable, err)

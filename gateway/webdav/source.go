@@ -113,7 +113,11 @@ func (s *Source) first(ctx context.Context, cancel context.CancelFunc, name stri
 		if a.header["If-None-Match"] == nil && a.header["If-Modified-Since"] == nil {
 			return nil, refused(resp)
 		}
-		return s.unchanged(name, want, resp), nil
+		o := s.unchanged(name, want, resp)
+		if !o.believable(want) {
+			return s.first(ctx, cancel, name, gateway.Want{Off: want.Off, N: want.N})
+		}
+		return o, nil
 	case http.StatusRequestedRangeNotSatisfiable:
 		done(resp)
 		if a.header["Range"] == nil {
@@ -158,6 +162,15 @@ func (s *Source) unchanged(name string, want gateway.Want, resp *http.Response) 
 		i.Version = tag
 	}
 	return &object{source: s, name: name, state: st, info: i}
+}
+
+// believable tells whether what did not change can be what want says that the client
+// has. A cache on the way may mix it up.
+func (o *object) believable(want gateway.Want) bool {
+	if want.Unless != "" {
+		return o.state.tag == "" || opaque(o.state.tag) == `"`+want.Unless+`"`
+	}
+	return !o.state.modified.After(want.UnlessSince)
 }
 
 // found makes an object of an answer, after it is sure that it is one.

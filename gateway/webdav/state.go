@@ -3,10 +3,13 @@ package webdav
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/larderhq/larder/gateway/internal/upload"
 )
 
 // errSize is for an answer without a length.
@@ -85,6 +88,12 @@ func received(resp *http.Response, st *state) (*stream, error) {
 		return nil, err
 	case st.size >= 0 && st.size != end-off:
 		return nil, fmt.Errorf("a part of %d octets comes with Content-Length %d", end-off, st.size)
+	}
+	if st.size < 0 { // its end will show whether it is so long
+		resp.Body = struct {
+			io.Reader
+			io.Closer
+		}{upload.Exactly(resp.Body, end-off), resp.Body}
 	}
 	st.size = total
 	return &stream{body: resp.Body, pos: off, end: end}, nil

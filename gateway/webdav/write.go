@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,47 +20,54 @@ import (
 const cleanup = 5 * time.Second
 
 // Put writes body to a new name and moves it to name. See the package's comment for
-// what holds when others write too. The Info is what a HEAD says afterwards, and empty if
-// that fails.
+// what holds when others write too. The Info is what a HEAD says afterwards if its
+// entity tag is one that the answer to the PUT or the MOVE had, and empty otherwise: then
+// it might be of what another wrote since.
 func (s *Source) Put(ctx context.Context, name string, body io.Reader, size int64, fields http.Header, only gateway.If) (gateway.Info, error) {
-	if err := s.put(ctx, name, body, size, fields, only); err != nil {
+	tags, err := s.put(ctx, name, body, size, fields, only)
+	if err != nil {
 		return gateway.Info{}, s.wrong(name, err)
 	}
 	o, err := s.open(ctx, name, gateway.Want{})
 	if err != nil {
 		return gateway.Info{}, nil // it is written
 	}
+	if _, strong := o.state.strong(); !strong || !slices.Contains(tags, o.state.tag) {
+		return gateway.Info{}, nil
+	}
 	return o.Info(), nil
 }
 
-func (s *Source) put(ctx context.Context, name string, body io.Reader, size int64, fields http.Header, only gateway.If) error {
+// put returns the entity tags that the answers to the PUT and the MOVE have, maybe empty.
+func (s *Source) put(ctx context.Context, name string, body io.Reader, size int64, fields http.Header, only gateway.If) (tags []string, err error) {
 	if name == "" {
-		return errFolder
+		return nil, errFolder
 	}
 	if err := check(name); err != nil {
-		return err
+		return nil, err
 	}
 	exists, err := s.writable(ctx, name, only)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if !exists {
 		if err := s.folder(ctx, parent(name)); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	temporary := strings.TrimPrefix(parent(name)+"/.larder-"+rand.Text(), "/")
-	err = s.upload(ctx, temporary, body, size, fields.Get("Content-Type"))
+	put, err := s.upload(ctx, temporary, body, size, fields.Get("Content-Type"))
 	if err == nil && only.Version != "" {
 		_, err = s.writable(ctx, name, only)
 	}
+	var moved string
 	if err == nil {
-		err = s.move(ctx, temporary, name, only)
+		moved, err = s.move(ctx, temporary, name, only)
 	}
 	if err != nil {
 		s.discard(ctx, temporary)
 	}
-	return err
+	return []string{put, moved}, err
 }
 
 // writable fails unless name is an object or nothing, as only says.
@@ -124,7 +132,7 @@ func (s *Source) mkcol(ctx context.Context, name string) (int, error) {
 
 // upload writes size octets of r. The server is asked first whether it wants them
 // (Expect): so r is not begun in vain, and the server has begun once r is read.
-func (s *Source) upload(ctx context.Context, name string, r io.Reader, size int64, kind string) error {
+func (s *Source) upload(ctx context.Context, name string, r io.Reader, size int64, kind string) (tag string, err error) {
 	b := upload.New(r, size)
 	defer context.AfterFunc(ctx, func() { b.GiveUp(ctx.Err()) })()
 	a := ask{method: http.MethodPut, name: name, body: b, size: size, header: http.Header{"Expect": {"100-continue"}}}
@@ -133,7 +141,7 @@ func (s *Source) upload(ctx context.Context, name string, r io.Reader, size int6
 	}
 	if size == 0 {
 		if _, err := io.Copy(io.Discard, b); err != nil {
-			return err
+			return "", err
 		}
 		a.body = http.NoBody
 		a.header.Del("Expect")
@@ -144,34 +152,34 @@ func (s *Source) upload(ctx context.Context, name string, r io.Reader, size int6
 		if failed != nil && !errors.Is(failed, upload.ErrEarly) {
 			err = failed // it is why the request failed
 		}
-		return err
+		return "", err
 	}
 	done(resp)
 	switch resp.StatusCode {
 	case http.StatusOK, http.StatusCreated, http.StatusNoContent:
-		return failed
+		return resp.Header.Get("ETag"), failed
 	}
-	return fmt.Errorf("PUT of %q: %w", name, refused(resp))
+	return "", fmt.Errorf("PUT of %q: %w", name, refused(resp))
 }
 
 // move gives an object its name.
-func (s *Source) move(ctx context.Context, from, to string, only gateway.If) error {
+func (s *Source) move(ctx context.Context, from, to string, only gateway.If) (tag string, err error) {
 	overwrite := "T"
 	if only.Absent {
 		overwrite = "F"
 	}
 	resp, err := s.do(ctx, ask{method: "MOVE", name: from, header: http.Header{"Destination": {s.url(to, false).String()}, "Overwrite": {overwrite}}})
 	if err != nil {
-		return err
+		return "", err
 	}
 	done(resp)
 	switch resp.StatusCode {
 	case http.StatusOK, http.StatusCreated, http.StatusNoContent:
-		return nil
+		return resp.Header.Get("ETag"), nil
 	case http.StatusPreconditionFailed:
-		return gateway.ErrConflict
+		return "", gateway.ErrConflict
 	}
-	return fmt.Errorf("MOVE from %q: %w", from, refused(resp))
+	return "", fmt.Errorf("MOVE from %q: %w", from, refused(resp))
 }
 
 // discard removes what a Put that failed wrote. The server may not have noticed yet
@@ -237,8 +245,17 @@ func (s *Source) remove(ctx context.Context, name string, only gateway.If) error
 	}
 	done(resp)
 	switch resp.StatusCode {
-	case http.StatusOK, http.StatusAccepted, http.StatusNoContent:
+	case http.StatusOK, http.StatusNoContent:
 		return nil
+	case http.StatusAccepted: // it will be done, or not
+		_, err := s.stat(ctx, name, false)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil
+		case err == nil:
+			err = fmt.Errorf("the server has not removed it yet: %w", gateway.ErrUnavailable)
+		}
+		return err
 	case http.StatusPreconditionFailed:
 		return gateway.ErrConflict
 	}

@@ -207,3 +207,51 @@ func TestABodyThatDoesNotComeIsNotWaitedFor(t *testing.T) {
 	}
 	close(body.end)
 }
+
+// TestTheVersionOfAnotherWriterIsNotOurs checks what Put tells if another writes before
+// it can look.
+func TestTheVersionOfAnotherWriterIsNotOurs(t *testing.T) {
+	memory := dav.NewMemFS()
+	between := false
+	server := serve(t, memory, func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodHead && between {
+			f, err := memory.OpenFile(r.Context(), "/a", os.O_RDWR|os.O_TRUNC, 0o600)
+			if err == nil {
+				_, err = io.WriteString(f, "another's")
+				err = errors.Join(err, f.Close())
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		return false
+	})
+	s := open(t, webdav.Options{URL: server.URL})
+	defer s.Close()
+	for _, between = range []bool{false, true} {
+		i, err := s.Put(t.Context(), "a", strings.NewReader("ours"), 4, nil, gateway.If{})
+		if err != nil || (i.Version == "") != between || between && i.Size != 0 {
+			t.Errorf("another comes between %t: %+v, %v", between, i, err)
+		}
+	}
+}
+
+func TestAcceptedIsNotDeleted(t *testing.T) {
+	for _, gone := range []bool{true, false} {
+		deleted := false
+		s := scripted(t, func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case r.Method == http.MethodDelete:
+				deleted = true
+				w.WriteHeader(http.StatusAccepted)
+			case deleted && gone:
+				w.WriteHeader(http.StatusNotFound)
+			default:
+				multistatus(w, "/dav/a", false, 1)
+			}
+		})
+		if err := s.Delete(t.Context(), "a", gateway.If{}); gone && err != nil || !gone && !errors.Is(err, gateway.ErrUnavailable) {
+			t.Errorf("gone %t: %v", gone, err)
+		}
+	}
+}

@@ -7,7 +7,7 @@
 // All but octets comes from the name node:
 //
 //	Open    GETFILESTATUS
-//	Range   OPEN with offset and length, and at its end GETFILESTATUS
+//	Range   OPEN with offset and length, [again], and at its end GETFILESTATUS
 //	List    LISTSTATUS
 //	Put     GETFILESTATUS, [MKDIRS], CREATE, GETFILESTATUS, RENAME
 //	Delete  GETFILESTATUS, DELETE with recursive=false
@@ -27,6 +27,10 @@
 // each of which several calls are needed. Two seconds are far beyond that, so that a
 // version is Certain once the file is so old. Who sets times back by SETTIMES is not
 // noticed. Where fileId is missing (HttpFS, Hadoop 1) the version is gateway.ByTime.
+//
+// Where an answer to OPEN does not tell its length (HttpFS) and is not from the
+// beginning on, the last octet is asked for first, as two, to see whether the server
+// obeys offset.
 //
 // Neither node takes conditions. A reader asks for the status again before it gives its
 // end, and fails with gateway.ErrChanged if that is of another version.

@@ -2,6 +2,7 @@ package webhdfs
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"net/url"
 
 	"github.com/larderhq/larder/gateway"
+	"github.com/larderhq/larder/gateway/internal/upload"
 )
 
 // prefix is what WebHDFS puts before the path of a file.
@@ -73,9 +75,11 @@ func (s *Source) redirected(resp *http.Response) (string, error) {
 }
 
 // unavailable says that a request, or reading its answer, failed; unless the
-// caller had enough of it.
+// caller had enough of it, or another try finds the same.
 func unavailable(err error) error {
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	var untrusted *tls.CertificateVerificationError
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, upload.ErrLonger) || errors.As(err, &untrusted) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", gateway.ErrUnavailable, err)

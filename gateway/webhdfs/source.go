@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/larderhq/larder/gateway"
+	"github.com/larderhq/larder/gateway/internal/upload"
 )
 
 // maxListing is how many octets of a listing are read. One entry is some 400.
@@ -216,7 +217,7 @@ func (o *object) Range(ctx context.Context, off, n int64) (io.ReadCloser, error)
 	if o.info.Folder {
 		return nil, o.source.wrong(o.name, errFolder)
 	}
-	body, err := o.source.read(ctx, o.name, off, n)
+	body, err := o.read(ctx, off, n)
 	if err != nil {
 		return nil, o.source.wrong(o.name, err)
 	}
@@ -233,8 +234,56 @@ func (o *object) still(ctx context.Context) error {
 	return err
 }
 
-// read gets n octets from off on.
-func (s *Source) read(ctx context.Context, name string, off, n int64) (io.ReadCloser, error) {
+// read gets n octets from off on. Where the server does not tell how many come, what
+// follows them shows whether it obeys, and before octets that are not the first ones are
+// taken, obedient looks.
+func (o *object) read(ctx context.Context, off, n int64) (io.ReadCloser, error) {
+	resp, err := o.source.octets(ctx, o.name, off, n)
+	if err != nil {
+		return nil, err
+	}
+	switch got := resp.ContentLength; {
+	case got >= 0 && got < n:
+		err = gateway.ErrChanged // it is shorter than it was
+	case got > n, resp.Header.Get("Content-Encoding") != "":
+		err = fmt.Errorf("%d octets were asked for, and %d come", n, got)
+	case got < 0 && off > 0:
+		err = o.obedient(ctx)
+	}
+	if err != nil {
+		_ = resp.Body.Close()
+		return nil, err
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{upload.Exactly(resp.Body, n), resp.Body}, nil
+}
+
+// obedient fails unless the server obeys offset: it asks for two octets where only the
+// last one is left.
+func (o *object) obedient(ctx context.Context) error {
+	resp, err := o.source.octets(ctx, o.name, o.status.Length-1, 2)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close() // read only
+	switch n, err := io.CopyN(io.Discard, resp.Body, 2); {
+	case n == 1 && errors.Is(err, io.EOF):
+		return nil
+	case n == 0 && errors.Is(err, io.EOF):
+		return gateway.ErrChanged // it is shorter than it was
+	case n < 2:
+		return ended(ctx, err)
+	}
+	if err := o.still(ctx); err != nil {
+		return err // it grew
+	}
+	return errors.New("the server ignores offset")
+}
+
+// octets opens a file for n octets from off on.
+func (s *Source) octets(ctx context.Context, name string, off, n int64) (*http.Response, error) {
 	resp, err := s.ask(ctx, http.MethodGet, "OPEN", name, url.Values{"offset": {strconv.FormatInt(off, 10)}, "length": {strconv.FormatInt(n, 10)}})
 	if err == nil && resp.StatusCode == http.StatusTemporaryRedirect {
 		done(resp)
@@ -246,19 +295,11 @@ func (s *Source) read(ctx context.Context, name string, off, n int64) (io.ReadCl
 	if err != nil {
 		return nil, err
 	}
-	switch got := resp.ContentLength; {
-	case resp.StatusCode != http.StatusOK:
-		err = refused(resp)
-	case got >= 0 && got < n:
-		err = gateway.ErrChanged // it is shorter than it was
-	case got > n, resp.Header.Get("Content-Encoding") != "":
-		err = fmt.Errorf("%d octets were asked for, and %d come", n, got)
+	if resp.StatusCode != http.StatusOK {
+		defer done(resp)
+		return nil, refused(resp)
 	}
-	if err != nil {
-		_ = resp.Body.Close()
-		return nil, err
-	}
-	return resp.Body, nil
+	return resp, nil
 }
 
 // A reader gives its errors a meaning.

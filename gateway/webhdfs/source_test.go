@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -240,6 +242,7 @@ func TestWrongAnswersAreNoOctets(t *testing.T) {
 		"more":         {send(200, "10", "", "0123456789"), nil},
 		"short":        {send(200, "4", "", "23"), gateway.ErrUnavailable},
 		"short, chunk": {send(200, "", "", "23"), gateway.ErrUnavailable},
+		"long, chunk":  {send(200, "", "", "2345678"), nil},
 		"part":         {send(206, "4", "", "2345"), nil},
 		"coded":        {send(200, "4", "gzip", "2345"), nil},
 		"nothing":      {send(204, "", "", ""), nil},
@@ -256,7 +259,7 @@ func TestWrongAnswersAreNoOctets(t *testing.T) {
 			c.put("/a", []byte("0123456789"), gatewaytest.Past())
 			c.before = func(w http.ResponseWriter, r *http.Request) bool {
 				here := r.Host == strings.TrimPrefix(c.data.URL, "http://") == (node == "data")
-				if here && r.URL.Query().Get("op") == "OPEN" {
+				if q := r.URL.Query(); here && q.Get("op") == "OPEN" && q.Get("offset") == "2" {
 					x.data(w, r)
 					return true
 				}
@@ -267,6 +270,58 @@ func TestWrongAnswersAreNoOctets(t *testing.T) {
 				t.Errorf("%s of the %s node: %q, %v", what, node, b, err)
 			}
 		}
+	}
+}
+
+// TestAServerThatDoesNotTellItsLength checks that octets of another place are never
+// given where nothing but their number would show it.
+func TestAServerThatDoesNotTellItsLength(t *testing.T) {
+	for what, x := range map[string]struct {
+		ignored string // parameter
+		off     int64
+		want    string // "" for an error
+	}{
+		"obeys":             {"", 2, "2345"},
+		"ignores offset":    {"offset", 2, ""},
+		"ignores length":    {"length", 2, ""},
+		"from the begin":    {"offset", 0, "0123"},
+		"length, from then": {"length", 0, ""},
+	} {
+		c := newCluster(t)
+		c.put("/a", []byte("0123456789"), gatewaytest.Past())
+		c.before = func(w http.ResponseWriter, r *http.Request) bool {
+			q := r.URL.Query()
+			if q.Get("op") != "OPEN" {
+				return false
+			}
+			q.Del(x.ignored)
+			rest := "0123456789"
+			if off, err := strconv.Atoi(q.Get("offset")); err == nil {
+				rest = rest[off:]
+			}
+			if n, err := strconv.Atoi(q.Get("length")); err == nil {
+				rest = rest[:min(n, len(rest))]
+			}
+			_ = http.NewResponseController(w).Flush() // so that no length is told
+			_, _ = io.WriteString(w, rest)
+			return true
+		}
+		b, err := part(t.Context(), cleared(t, c), "a", x.off, 4)
+		if string(b) != x.want || (err == nil) != (x.want != "") || errors.Is(err, gateway.ErrUnavailable) {
+			t.Errorf("%s: %q, %v", what, b, err)
+		}
+	}
+}
+
+func TestACertificateThatIsNotTrustedIsNotTriedAgain(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	defer server.Close()
+	s := open(t, webhdfs.Options{URL: server.URL})
+	defer s.Close()
+	if _, err := s.Open(t.Context(), "a", gateway.Want{}); err == nil || errors.Is(err, gateway.ErrUnavailable) {
+		t.Error(err)
 	}
 }
 

@@ -3,6 +3,7 @@ package webhdfs
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -160,19 +161,35 @@ func (s *Source) rename(ctx context.Context, from, to string, only gateway.If) e
 // errNotDone is for {"boolean": false}.
 var errNotDone = errors.New("the name node did not do it, and does not say why")
 
-// change asks the name node for what has no answer, or a boolean.
+// A verdict is what a change is answered by: {"boolean": true}, or nothing. Something
+// else is no answer of WebHDFS.
+type verdict bool
+
+func (v *verdict) UnmarshalJSON(text []byte) error {
+	var said struct {
+		Boolean *bool `json:"boolean"`
+	}
+	if err := json.Unmarshal(text, &said); err != nil {
+		return err
+	}
+	if said.Boolean == nil {
+		return errors.New("it has no boolean")
+	}
+	*v = verdict(*said.Boolean)
+	return nil
+}
+
+// change asks the name node for what has no answer, or a verdict.
 func (s *Source) change(ctx context.Context, method, op, name string, params url.Values) error {
 	resp, err := s.ask(ctx, method, op, name, params)
 	if err != nil {
 		return err
 	}
-	body := struct {
-		Boolean bool `json:"boolean"`
-	}{true}
-	if err := reply(resp, &body); err != nil {
+	did := verdict(true)
+	if err := reply(resp, &did); err != nil {
 		return fmt.Errorf("%s: %w", op, err)
 	}
-	if !body.Boolean {
+	if !did {
 		return fmt.Errorf("%s: %w", op, errNotDone)
 	}
 	return nil

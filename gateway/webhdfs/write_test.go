@@ -81,6 +81,26 @@ func TestADataNodeThatTakesLess(t *testing.T) {
 	}
 }
 
+// TestARenameIsDoneOnlyIfTheNameNodeSaysSo checks that JSON is no success by itself.
+func TestARenameIsDoneOnlyIfTheNameNodeSaysSo(t *testing.T) {
+	for said, done := range map[string]bool{
+		"": true, `{"boolean": true}`: true,
+		`{"boolean": false}`: false, `{"error": "maintenance"}`: false, `{"boolean": null}`: false, `{}`: false, `null`: false, `[]`: false,
+	} {
+		c := newCluster(t)
+		c.before = func(w http.ResponseWriter, r *http.Request) bool {
+			if r.URL.Query().Get("op") != "RENAME" {
+				return false
+			}
+			_, _ = io.WriteString(w, said)
+			return true
+		}
+		if _, err := cleared(t, c).Put(t.Context(), "a", strings.NewReader("new"), 3, nil, gateway.If{}); (err == nil) != done {
+			t.Errorf("%s: %v", said, err)
+		}
+	}
+}
+
 // TestAWriterThatComesBetween checks that what another writes during an upload is not
 // replaced if a condition says so.
 func TestAWriterThatComesBetween(t *testing.T) {

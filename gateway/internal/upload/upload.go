@@ -1,5 +1,5 @@
 // Package upload reads what is sent to storage over HTTP, no octet too many, and never
-// longer than its request lives.
+// longer than its request lives. What comes from storage it can count as well.
 package upload
 
 import (
@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 )
 
 // ErrLonger is for a body that has more octets than were announced.
@@ -19,8 +20,9 @@ var ErrEarly = errors.New("the server did not take the whole body")
 // goroutine of its own, from the first Read on, as net/http waits for a read that goes
 // on even when the context ended.
 type Body struct {
-	r       exactly
+	r       io.Reader
 	started sync.Once
+	begun   atomic.Bool
 	out     *io.PipeReader
 	in      *io.PipeWriter
 	over    chan struct{} // closed once r is not read any more
@@ -30,22 +32,28 @@ type Body struct {
 // New returns the body of an upload: size octets of r, or all there are if size is
 // negative. The caller calls Finish when the request is over.
 func New(r io.Reader, size int64) *Body {
-	b := &Body{r: exactly{r: r, left: size}, over: make(chan struct{})}
+	b := &Body{r: Exactly(r, size), over: make(chan struct{})}
 	b.out, b.in = io.Pipe()
 	return b
 }
 
 // Read implements io.Reader.
 func (b *Body) Read(p []byte) (int, error) {
-	b.started.Do(func() { go b.pump() })
+	b.started.Do(func() {
+		b.begun.Store(true)
+		go b.pump()
+	})
 	return b.out.Read(p)
 }
 
 func (b *Body) pump() {
 	defer close(b.over)
-	_, b.err = io.Copy(b.in, &b.r)
+	_, b.err = io.Copy(b.in, b.r)
 	_ = b.in.CloseWithError(b.err) // never fails
 }
+
+// Begun tells whether anything was asked for; after Finish that does not change.
+func (b *Body) Begun() bool { return b.begun.Load() }
 
 // GiveUp makes a Read that waits fail.
 func (b *Body) GiveUp(err error) { _ = b.in.CloseWithError(err) }
@@ -69,33 +77,41 @@ func (b *Body) Finish(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// exactly reads so many octets, and fails if there are less or more. It looks for more
-// before it gives the last ones, so that a server never has all of a body that is
-// too long.
-type exactly struct {
-	r    io.Reader
-	left int64 // negative: as many as there are
+// Exactly returns a reader of size octets of r, or of all there are if size is negative.
+// It fails with io.ErrUnexpectedEOF if there are less, and with ErrLonger if there are
+// more: that it finds out before it gives the last ones, so that nobody ever has all of
+// what is too long.
+func Exactly(r io.Reader, size int64) io.Reader {
+	if size < 0 {
+		return r
+	}
+	return &exactly{r: r, left: size}
 }
 
-func (e *exactly) Read(p []byte) (int, error) {
+type exactly struct {
+	r    io.Reader
+	left int64
+	err  error // how it ended
+}
+
+func (e *exactly) Read(p []byte) (n int, err error) {
+	if e.err != nil {
+		return 0, e.err
+	}
+	if e.left > 0 {
+		n, err = e.r.Read(p[:min(int64(len(p)), e.left)])
+		e.left -= int64(n)
+	}
 	switch {
-	case e.left < 0:
-		return e.r.Read(p)
 	case e.left == 0:
-		return 0, e.end()
+		if err = e.end(); !errors.Is(err, io.EOF) {
+			n = 0
+		}
+	case errors.Is(err, io.EOF):
+		err = io.ErrUnexpectedEOF
 	}
-	n, err := e.r.Read(p[:min(int64(len(p)), e.left)])
-	e.left -= int64(n)
-	switch {
-	case e.left > 0 && errors.Is(err, io.EOF):
-		return n, io.ErrUnexpectedEOF
-	case e.left > 0:
-		return n, err
-	}
-	if err := e.end(); !errors.Is(err, io.EOF) {
-		return 0, err
-	}
-	return n, io.EOF
+	e.err = err
+	return n, err
 }
 
 // end is io.EOF if nothing follows.
