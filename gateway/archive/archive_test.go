@@ -272,7 +272,7 @@ func TestWhatCannotBeReadIsSaid(t *testing.T) {
 // hostileNames are names that no entry is served by.
 var hostileNames = []string{
 	"../up", "a/../b", "a/..", "..", "/etc/passwd", "//x", "a//b", "a/./b", "back\\slash", "..\\up",
-	"nul\x00", "C:/x", "c:x", "line\nbreak", "del\x7f", "a/../", "x/" + strings.Repeat("n", maxName),
+	"nul\x00", "x/.larder-x/y", "C:/x", "c:x", "line\nbreak", "del\x7f", "a/../", "x/" + strings.Repeat("n", maxName),
 }
 
 func TestNamesThatAreNotServed(t *testing.T) {
@@ -555,6 +555,54 @@ func TestAnIndexHasALimit(t *testing.T) {
 		if _, err := open(path, Options{}, c.f, 2); err == nil || !strings.Contains(err.Error(), "more than 2 entries") {
 			t.Errorf("%v", err)
 		}
+	}
+}
+
+// TestFewRangesAreLookedForAtATime in what must be inflated: the others wait, as
+// long as their context holds. What needs no inflating before its first octet does not.
+func TestFewRangesAreLookedForAtATime(t *testing.T) {
+	text := strings.Repeat("x", 1<<20)
+	s := serve(t, Zip, zipOf(t, item{"a", text, true}, item{"stored", text, false}))
+	for range cap(s.skips) {
+		s.skips <- struct{}{}
+	}
+	for _, c := range []struct {
+		name              string
+		off               int64
+		sequential, waits bool
+	}{{"a", 1, true, true}, {"a", 0, true, false}, {"a.gz", 1, false, false}, {"stored", 1, false, false}} {
+		o, err := s.Open(t.Context(), c.name, gateway.Want{})
+		check(t, err)
+		if o.Info().Sequential != c.sequential {
+			t.Errorf("%s: %+v", c.name, o.Info())
+		}
+		if c.waits {
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			if _, err := part(ctx, o, c.off, 10); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%s from %d on does not wait: %v", c.name, c.off, err)
+			}
+			cancel()
+			<-s.skips
+		}
+		for range 2 { // each gives back what it took
+			if b, err := part(t.Context(), o, c.off, 10); err != nil || len(b) != 10 {
+				t.Errorf("%s from %d on: %q, %v", c.name, c.off, b, err)
+			}
+		}
+		if c.waits {
+			s.skips <- struct{}{}
+		}
+		check(t, o.Close())
+	}
+}
+
+// TestNoFaultOfTheFileMeansThatAnEntryIsNotThere: file systems like FUSE's say what they
+// like of a file that is open.
+func TestNoFaultOfTheFileMeansThatAnEntryIsNotThere(t *testing.T) {
+	s := serve(t, Zip, zipOf(t, item{"a", "a", true}))
+	err := s.about("a", &fs.PathError{Op: "read", Path: "archive", Err: fs.ErrNotExist})
+	if errors.Is(err, fs.ErrNotExist) || !errors.Is(err, gateway.ErrUnavailable) {
+		t.Error(err)
 	}
 }
 

@@ -18,8 +18,8 @@
 // A hard link of a tar file is the file that it stands for. Not there, and counted by
 // Source.Skipped, are symbolic links, devices and other special files, links to
 // nothing, what is below a file, and names that are absolute, that have empty, "." or
-// ".." segments, a backslash, a control octet or a drive letter in front, or more
-// than 4096 octets.
+// ".." segments, segments that begin with gateway.Draft, a backslash, a control octet
+// or a drive letter in front, or more than 4096 octets.
 //
 // There, but not to be had: encrypted entries of a ZIP file, fs.ErrPermission, and
 // methods other than Stored and Deflate and sparse files of a tar file,
@@ -29,7 +29,8 @@
 //
 // Ranges of Stored entries and of tar files are read where they are. Those of a
 // Deflate entry are inflated from its beginning on each time, so that a range
-// costs as much as all before it.
+// costs as much as all before it: such an entry is Sequential, and no more ranges than
+// there are processors (GOMAXPROCS) look for their beginning at a time; others wait.
 //
 // The CRC-32 of a ZIP entry is checked when its end is read, in a Deflate entry
 // always, in a Stored one if the beginning was read too: the last octets come only

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sort"
 	"strings"
+
+	"github.com/larderhq/larder/gateway"
 )
 
 // Bounds of an index.
@@ -133,7 +135,7 @@ func valid(name string) bool {
 		return false
 	}
 	for s := range strings.SplitSeq(name, "/") {
-		if s == "" || s == "." || s == ".." {
+		if s == "" || s == "." || s == ".." || strings.HasPrefix(s, gateway.Draft) {
 			return false
 		}
 	}

@@ -29,6 +29,7 @@ type object struct {
 	data    int64 // where the octets begin in the archive
 	gzipped bool  // it is NAME.gz
 	closed  bool
+	skips   chan struct{}
 	about   func(error) error
 }
 
@@ -69,6 +70,7 @@ func (a *archive) info(e entry, gzipped bool) gateway.Info {
 	if e.modified == 0 {
 		i.Modified = a.state.info.ModTime()
 	}
+	i.Sequential = !gzipped && e.kind == zipFile && e.method == methodDeflate
 	if gzipped {
 		i.Size = gzipSize(e)
 		i.Version += "-gz"
@@ -155,8 +157,18 @@ func (r *reader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// skip reads n octets for nobody.
+// skip reads n octets for nobody. As there may be many, and processors are few, it waits
+// until others have done so.
 func (r *reader) skip(n int64) error {
+	if n == 0 {
+		return nil
+	}
+	select {
+	case r.o.skips <- struct{}{}:
+		defer func() { <-r.o.skips }()
+	case <-r.ctx.Done():
+		return r.o.about(r.ctx.Err())
+	}
 	_, err := io.CopyN(io.Discard, r, n)
 	if errors.Is(err, io.EOF) {
 		err = r.o.about(io.ErrUnexpectedEOF)

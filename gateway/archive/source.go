@@ -2,9 +2,11 @@ package archive
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -27,7 +29,8 @@ type Source struct {
 	path   string
 	format format
 	now    func() time.Time
-	most   int // entries
+	most   int           // entries
+	skips  chan struct{} // one for each range whose beginning is being looked for
 
 	ctx    context.Context // ends with the Source
 	cancel context.CancelFunc
@@ -52,7 +55,7 @@ func open(path string, o Options, f format, most int) (*Source, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Source{path: path, format: f, now: o.Now, most: most}
+	s := &Source{path: path, format: f, now: o.Now, most: most, skips: make(chan struct{}, runtime.GOMAXPROCS(0))}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	a, err := s.load(s.ctx)
 	if err == nil && a.broken != nil {
@@ -93,7 +96,7 @@ func (s *Source) Open(ctx context.Context, name string, _ gateway.Want) (gateway
 		a.release()
 		return nil, s.about(name, err)
 	}
-	o.about = func(err error) error { return s.about(name, err) }
+	o.skips, o.about = s.skips, func(err error) error { return s.about(name, err) }
 	return o, nil
 }
 
@@ -128,8 +131,12 @@ func (s *Source) Close() error {
 	return nil
 }
 
-// about says which entry of which archive an error is about.
+// about says which entry of which archive an error is about. What a file system says of
+// the archive is nothing about the entry.
 func (s *Source) about(name string, err error) error {
+	if system := (*fs.PathError)(nil); errors.As(err, &system) {
+		return fmt.Errorf("archive %s: %q: %v: %w", s.path, name, err, gateway.ErrUnavailable)
+	}
 	return fmt.Errorf("archive %s: %q: %w", s.path, name, err)
 }
 

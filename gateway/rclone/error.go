@@ -100,6 +100,9 @@ func meaning(err error) error {
 			return iofs.ErrNotExist
 		}
 	}
+	if errors.Is(err, gateway.ErrUnavailable) {
+		return gateway.ErrUnavailable
+	}
 	var answer interface{ HTTPStatusCode() int }
 	if errors.As(err, &answer) {
 		if is := ofStatus(answer.HTTPStatusCode()); is != nil {

@@ -32,5 +32,6 @@ func (s *Source) safe(name string) bool {
 		plain[i] = encoder.Standard.Decode(segment)
 	}
 	empty := s.flat && s.f.Features().DoubleSlash
-	return gateway.ValidName(name, empty) && gateway.ValidName(strings.Join(plain, "/"), empty)
+	draft := strings.Contains("/"+name, "/"+gateway.Draft)
+	return !draft && gateway.ValidName(name, empty) && gateway.ValidName(strings.Join(plain, "/"), empty)
 }

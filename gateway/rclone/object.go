@@ -37,7 +37,7 @@ func (s *Source) look(ctx context.Context, name string) (fs.Object, error) {
 	if name == "" && !s.flat {
 		return nil, nil
 	}
-	o, err := s.f.NewObject(ctx, name)
+	o, err := s.find(ctx, name)
 	switch {
 	case err == nil && !o.Storable():
 		return nil, fs.ErrorNotAFile
@@ -57,7 +57,7 @@ func (s *Source) look(ctx context.Context, name string) (fs.Object, error) {
 // where a folder would have to be: each kind of server has its own words for that.
 func (s *Source) explained(ctx context.Context, name string, err error) error {
 	for ctx.Err() == nil && meaning(err) == nil && name != "." && name != "" {
-		if _, e := s.f.NewObject(ctx, name); e == nil {
+		if _, e := s.find(ctx, name); e == nil {
 			return fs.ErrorIsFile
 		} else if errors.Is(e, fs.ErrorIsDir) {
 			break
@@ -117,8 +117,10 @@ func (o *object) Range(ctx context.Context, off, n int64) (io.ReadCloser, error)
 
 // pump gives what r has until in is closed, by its other end or by a context.
 func (o *object) pump(in *io.PipeWriter, r io.ReadCloser) {
-	_, err := io.Copy(in, r)
-	err = errors.Join(err, r.Close())
+	err := guarded(func() error {
+		_, err := io.Copy(in, r)
+		return errors.Join(err, r.Close())
+	})
 	_ = in.CloseWithError(wrap(o.s.label, o.name, err)) // never fails
 }
 

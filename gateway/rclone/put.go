@@ -10,7 +10,6 @@ import (
 	iofs "io/fs"
 	"net/http"
 	"path"
-	"time"
 
 	"github.com/larderhq/larder/gateway"
 	"github.com/rclone/rclone/fs"
@@ -20,39 +19,46 @@ import (
 // Put uploads under a hidden name beside the object and renames where uploads can be
 // seen half done, and directly where the storage lets nobody see one. A remote that
 // cannot rename over an object has none of that name for a moment, and one that
-// cannot rename is fs.ErrPermission. A body of unknown size is read to its end before
-// the upload if it ends within 64 KiB, and goes by way of a file in os.TempDir where the
-// backend must know the size. The condition is looked at before the upload, and again
-// before renaming; another writer can still come between.
-// Fields are kept by storage of buckets, Content-Type by others too.
+// cannot rename is fs.ErrPermission. If renaming breaks, Put looks what is there, and gives
+// the name to the new object or back to the old one, for a minute at most and
+// whether or not ctx ended; if neither goes, both stay under hidden names that the error tells.
+//
+// A body of unknown size is read to its end before the upload if it ends within 64 KiB,
+// and goes by way of a file in os.TempDir where the backend must know the size: all those
+// of a Source have 5 GiB there, and what needs more is gateway.ErrFull. The
+// condition is looked at before the upload, and again before renaming; another writer can
+// still come between. Fields are kept by storage of buckets, Content-Type by others too.
 func (s *Source) Put(ctx context.Context, name string, body io.Reader, size int64, fields http.Header, only gateway.If) (gateway.Info, error) {
 	if err := errors.Join(s.check(name), noRoot(name)); err != nil {
 		return gateway.Info{}, err
 	}
-	if size < 0 {
-		spool, err := s.measured(body)
-		if err != nil {
-			return gateway.Info{}, wrap(s.label, name, err)
-		}
-		defer spool.Close() // what was read of the body
-		body, size = spool, spool.size
-	}
-	from := &lent{r: body, left: size}
+	from := lend(ctx, body, size)
 	defer from.takeBack()
 	var info gateway.Info
 	err := s.call(ctx, func(ctx context.Context) error {
 		if _, err := s.holds(ctx, name, only); err != nil {
 			return err
 		}
+		body, err := s.measured(from)
+		if err != nil {
+			return err
+		}
+		defer body.Close() // what was read
 		put := s.direct
 		if s.staged {
 			put = s.stage
 		}
-		o, err := put(ctx, name, from, fields, only)
-		if err == nil {
-			info, err = s.info(ctx, o)
+		o, err := put(ctx, name, body, fields, only)
+		if err != nil {
+			return err
 		}
-		return err
+		// It is written, even if nothing can be told of it.
+		return guarded(func() error {
+			if i, err := s.info(ctx, o); err == nil {
+				info = i
+			}
+			return nil
+		})
 	})
 	if err != nil {
 		return gateway.Info{}, wrap(s.label, name, err)
@@ -105,31 +111,30 @@ func (s *Source) matches(ctx context.Context, o fs.Object, only gateway.If) erro
 var errFolder = fmt.Errorf("it is a folder: %w", iofs.ErrPermission)
 
 // direct uploads what appears whole or not at all.
-func (s *Source) direct(ctx context.Context, name string, body *lent, fields http.Header, _ gateway.If) (fs.Object, error) {
-	size := body.left
-	src := static.NewStaticObjectInfo(name, s.now(), size, true, nil, s.f).WithMimeType(fields.Get("Content-Type"))
+func (s *Source) direct(ctx context.Context, name string, body *measured, fields http.Header, _ gateway.If) (fs.Object, error) {
+	src := static.NewStaticObjectInfo(name, s.now(), body.size, true, nil, s.f).WithMimeType(fields.Get("Content-Type"))
 	var options []fs.OpenOption
 	if s.f.Features().BucketBased { // to others it is a field of a request, not of the object
 		for name := range fields {
 			options = append(options, &fs.HTTPOption{Key: name, Value: fields.Get(name)})
 		}
 	}
-	if size == 0 {
+	if body.size == 0 {
 		_, _ = body.Read(nil) // no backend might; the body remembers its error
 	}
 	put := s.f.Put
-	if size < 0 {
+	if body.size < 0 {
 		put = s.f.Features().PutStream
 	}
-	o, err := put(ctx, body, src, options...)
-	if broken := body.broken(); broken != nil {
+	o, err := made(func() (fs.Object, error) { return put(ctx, body, src, options...) })
+	if broken := body.from.broken(); broken != nil {
 		return nil, broken // not all backends pass it on
 	}
 	return o, err
 }
 
 // stage uploads under another name and renames.
-func (s *Source) stage(ctx context.Context, name string, body *lent, fields http.Header, only gateway.If) (fs.Object, error) {
+func (s *Source) stage(ctx context.Context, name string, body *measured, fields http.Header, only gateway.If) (fs.Object, error) {
 	if s.f.Features().Move == nil {
 		return nil, errRename
 	}
@@ -139,13 +144,12 @@ func (s *Source) stage(ctx context.Context, name string, body *lent, fields http
 	if err == nil {
 		old, err = s.holds(ctx, name, only)
 	}
-	if err == nil {
-		o, err = s.replace(ctx, o, name, old)
-	}
 	if err != nil {
-		return nil, errors.Join(err, s.sweep(ctx, temporary))
+		after, cancel := alone(ctx)
+		defer cancel()
+		return nil, s.swept(after, err, temporary)
 	}
-	return o, nil
+	return s.replace(ctx, o, temporary, name, old)
 }
 
 var errRename = fmt.Errorf("the remote cannot rename, and half an upload can be seen: %w", iofs.ErrPermission)
@@ -154,37 +158,7 @@ var errRename = fmt.Errorf("the remote cannot rename, and half an upload can be 
 func beside(name string) string {
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // never fails
-	return path.Join(path.Dir(name), ".larder-"+hex.EncodeToString(b[:]))
-}
-
-// replace renames o, over old if the remote can, else by moving old aside; but not when
-// it does not answer, for then old might not come back.
-func (s *Source) replace(ctx context.Context, o fs.Object, name string, old fs.Object) (fs.Object, error) {
-	move := s.f.Features().Move
-	moved, err := move(ctx, o, name)
-	if err == nil || old == nil || errors.Is(meaning(err), gateway.ErrUnavailable) {
-		return moved, err
-	}
-	aside, failed := move(ctx, old, beside(name))
-	if failed != nil {
-		return nil, errors.Join(err, failed)
-	}
-	if moved, err = move(ctx, o, name); err != nil {
-		_, failed = move(context.WithoutCancel(ctx), aside, name)
-		return nil, errors.Join(err, failed)
-	}
-	return moved, aside.Remove(context.WithoutCancel(ctx))
-}
-
-// sweep removes what an upload may have left, whether or not anybody waits.
-func (s *Source) sweep(ctx context.Context, temporary string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-	defer cancel()
-	o, err := s.f.NewObject(ctx, temporary)
-	if err != nil {
-		return nil // there is nothing, or it cannot be had
-	}
-	return o.Remove(ctx)
+	return path.Join(path.Dir(name), gateway.Draft+hex.EncodeToString(b[:]))
 }
 
 // Delete looks an object up and removes it. Another writer can come between.

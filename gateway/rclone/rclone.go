@@ -11,7 +11,8 @@
 // logging anything that it does not exit for, unless RCLONE_LOG_LEVEL is DEBUG, and
 // from handling signals. What
 // rclone cannot go on without, like a certificate that it is told to use and
-// cannot read, ends the process. Backends that renew their tokens write them to
+// cannot read, ends the process, and so does a panic in a goroutine that a backend
+// started itself; any other panic of rclone's is gateway.ErrUnavailable. Backends that renew their tokens write them to
 // rclone.conf, as rclone does.
 package rclone
 
@@ -23,6 +24,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/larderhq/larder/gateway"
@@ -36,8 +38,8 @@ import (
 // Options are how a remote is used. The zero value is good.
 type Options struct {
 	// Calls is how many calls of rclone run at a time; more wait. One that does
-	// not heed the end of its context counts until it returns. Zero: 128. Reading
-	// from what is open does not count.
+	// not heed the end of its context counts until it returns, and Put counts while its
+	// body comes. Zero: 128. Reading from what is open does not count.
 	Calls int
 
 	// Now is the clock that ages of objects are told by. Nil: time.Now.
@@ -57,7 +59,8 @@ type Source struct {
 	calls  chan struct{} // one for each call that runs
 	hashes []hash.Type   // those that cost nothing, widest first
 	flat   bool
-	staged bool // what is put is whole only once it is renamed
+	staged bool         // what is put is whole only once it is renamed
+	room   atomic.Int64 // octets that bodies may still take in files
 }
 
 var _ gateway.Writer = (*Source)(nil)
@@ -65,7 +68,8 @@ var _ gateway.Writer = (*Source)(nil)
 // Open makes a Source of what rclone calls remote: "NAME:path" of rclone.conf, or a
 // connection string like ":sftp,host=x,user=y:path", whose passwords are obscured as
 // rclone does it. The path is a folder, which need not exist. Backends may
-// connect now, while ctx holds. The caller closes the Source.
+// connect now, while ctx holds. Errors have "…" for the values of options. The caller
+// closes the Source.
 func Open(ctx context.Context, remote string, o Options) (*Source, error) {
 	if err := configure(); err != nil {
 		return nil, fmt.Errorf("rclone's configuration cannot be read; try `rclone config file`: %w", err)
@@ -78,7 +82,7 @@ func Open(ctx context.Context, remote string, o Options) (*Source, error) {
 	case errors.Is(err, fs.ErrorIsFile):
 		return nil, fmt.Errorf("rclone %s: the path is a file; name the folder that it is in", kind(remote))
 	case err != nil:
-		return nil, wrap("rclone "+kind(remote), "", err)
+		return nil, wrap("rclone "+kind(remote), "", withoutOptions(remote, err))
 	}
 	has := f.Features()
 	s := &Source{
@@ -94,6 +98,7 @@ func Open(ctx context.Context, remote string, o Options) (*Source, error) {
 	if o.Calls <= 0 {
 		o.Calls = 128
 	}
+	s.room.Store(maxSpooled)
 	s.calls = make(chan struct{}, o.Calls)
 	if s.now == nil {
 		s.now = time.Now
@@ -112,17 +117,21 @@ func kind(remote string) string {
 // connect makes the Fs. What it keeps of its context has to outlive ctx, and some
 // backends do not heed it.
 func connect(ctx, settings context.Context, remote string) (fs.Fs, error) {
-	type made struct {
+	type connected struct {
 		f   fs.Fs
 		err error
 	}
-	done := make(chan made, 1)
+	done := make(chan connected, 1)
 	go func() {
-		f, err := fs.NewFs(settings, remote)
-		if err != nil && f != nil {
-			err = errors.Join(err, shutdown(f))
+		var m connected
+		m.err = guarded(func() (err error) {
+			m.f, err = fs.NewFs(settings, remote)
+			return err
+		})
+		if m.err != nil && m.f != nil {
+			m.err = errors.Join(m.err, shutdown(m.f))
 		}
-		done <- made{f, err}
+		done <- m
 	}()
 	select {
 	case m := <-done:
@@ -149,7 +158,7 @@ func shutdown(f fs.Fs) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	done := make(chan error, 1)
-	go func() { done <- shut(ctx) }()
+	go func() { done <- guarded(func() error { return shut(ctx) }) }()
 	select {
 	case err := <-done:
 		return err

@@ -83,4 +83,14 @@ func TestErrorsHaveNoSecrets(t *testing.T) {
 	if got := kind(":sftp,host=x,pass=hushhush:path"); got != ":sftp:" {
 		t.Error(got)
 	}
+	for _, remote := range []string{":local,nounc=hushhush:/tmp", ":local,override.transfers=hushhush:/tmp", `:local,nounc="hush""hush":/tmp`} {
+		_, err := Open(t.Context(), remote, Options{})
+		if err == nil || strings.Contains(err.Error(), "hush") || !strings.Contains(err.Error(), "couldn't parse") {
+			t.Errorf("%s: %v", remote, err)
+		}
+	}
+	inner := withoutOptions(":local,encoding=':local,nounc=hushhush:x':", errors.New("it is hushhush"))
+	if got := inner.Error(); got != "it is …" {
+		t.Error(got)
+	}
 }
