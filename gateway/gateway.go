@@ -5,11 +5,18 @@
 // A Source is a kind of storage; the packages below this one have some. New makes
 // a Handler of one:
 //
+//	import (
+//		"github.com/larderhq/larder/gateway"
+//		"github.com/larderhq/larder/gateway/file"
+//	)
+//
 //	source, err := file.Open("/srv/files")
-//	…
-//	h := gateway.New(source, gateway.Options{Default: time.Minute})
+//	if err != nil {
+//		log.Fatal(err)
+//	}
+//	h := gateway.New(source, gateway.Options{Default: time.Minute, Precompressed: gateway.Codings()})
 //	defer h.Close()
-//	http.ListenAndServe("127.0.0.1:8000", h)
+//	log.Fatal(http.ListenAndServe("127.0.0.1:8000", h))
 package gateway
 
 import (
@@ -24,7 +31,8 @@ import (
 	"github.com/bmatcuk/doublestar/v4"
 )
 
-// Options says how a Source is served. The zero value is the careful choice.
+// Options says how a Source is served. The zero value shows no listings, serves no
+// dotfiles and lets nobody write. Set Default, or caches guess how long answers are fresh.
 type Options struct {
 	// Listing shows what is in a folder without an index, at most 10 000
 	// entries, as HTML or, where Accept prefers it, JSON. False: such a folder is not found.
@@ -67,6 +75,7 @@ type Options struct {
 
 	// Failed, where set, is told of each fault of the storage that a client
 	// is answered 500 or above for, or has its answer broken off for. It is called by many goroutines.
+	// Nil: nobody is told, for clients are not either.
 	Failed func(r *http.Request, err error)
 }
 
@@ -146,12 +155,16 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	writes := h.writer != nil && (r.Method == http.MethodPut || r.Method == http.MethodDelete)
 	if r.Method != http.MethodGet && r.Method != http.MethodHead && !writes {
 		w.Header().Set("Allow", h.allowed)
-		x.refuse(http.StatusMethodNotAllowed, "this storage is for GET and HEAD; see Allow")
+		x.refuse(http.StatusMethodNotAllowed, "Allow says what can be done here")
 		return
 	}
 	name, folder, status := h.locate(r.URL)
 	if status != 0 {
-		x.refuse(status, "no object can have this path")
+		why := "no object can have this path"
+		if status == http.StatusNotFound {
+			_, why = statusOf(fs.ErrNotExist)
+		}
+		x.refuse(status, why)
 		return
 	}
 	switch {
@@ -189,11 +202,13 @@ func (x *exchange) refuse(status int, why string) {
 	http.Error(x.w, http.StatusText(status)+": "+why, status)
 }
 
+// brief is how long an answer is fresh at most that may soon be another.
+const brief = 5 * time.Second
+
 // forAWhile lets caches remember what is not there, shortly: it may come.
 func (x *exchange) forAWhile() {
-	const most = 5 * time.Second
 	x.w.Header().Del("Cache-Control")
-	if d := min(x.opt.Default, most); d != 0 {
+	if d := min(x.opt.Default, brief); d != 0 {
 		x.w.Header().Set("Cache-Control", maxAge(d))
 	}
 }
@@ -240,15 +255,21 @@ func statusOf(err error) (status int, why string) {
 	case errors.Is(err, ErrUnavailable), errors.Is(err, ErrChanged), errors.Is(err, context.Canceled):
 		return http.StatusServiceUnavailable, "the storage cannot be had at the moment"
 	}
-	return http.StatusInternalServerError, "the storage failed; the log says more"
+	return http.StatusInternalServerError, "the storage failed"
 }
 
 // fresh gives an answer about name its lifetime.
 func (x *exchange) fresh(name string, i *Info) {
 	head := x.w.Header()
+	most := func(d time.Duration) time.Duration {
+		if !i.Certain && !i.Unchanged {
+			return min(d, brief) // it has no validator yet, and soon will
+		}
+		return d
+	}
 	for _, r := range x.opt.Fresh {
 		if matches(r.Pattern, name) {
-			head.Set("Cache-Control", maxAge(r.For))
+			head.Set("Cache-Control", maxAge(most(r.For)))
 			return
 		}
 	}
@@ -257,7 +278,7 @@ func (x *exchange) fresh(name string, i *Info) {
 		head.Set("Cache-Control", v)
 	case i.Unchanged: // what the storage keeps may not have been told; what the client has stays
 	case x.opt.Default != 0:
-		head.Set("Cache-Control", maxAge(x.opt.Default))
+		head.Set("Cache-Control", maxAge(most(x.opt.Default)))
 	}
 }
 

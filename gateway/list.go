@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -82,7 +83,12 @@ func (x *exchange) listing(name string, infos []Info) {
 		}
 		all.Entries = append(all.Entries, e)
 	}
-	slices.SortFunc(all.Entries, func(a, b entry) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(all.Entries, func(a, b entry) int {
+		if a.Folder != b.Folder {
+			return map[bool]int{true: -1, false: 1}[a.Folder]
+		}
+		return cmp.Or(strings.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name)), strings.Compare(a.Name, b.Name))
+	})
 
 	var b bytes.Buffer
 	head := x.w.Header()
@@ -100,7 +106,7 @@ func (x *exchange) listing(name string, infos []Info) {
 		x.fail(err)
 		return
 	}
-	x.fresh(name+"/", &Info{})
+	x.fresh(name+"/", &Info{Certain: true})
 	head.Set("ETag", fmt.Sprintf(`"%x"`, sha256.Sum256(b.Bytes())))
 	c := readConditions(x.r.Header)
 	if !c.hold(head.Get("ETag"), time.Time{}) {
@@ -130,19 +136,23 @@ var page = template.Must(template.New("").Funcs(template.FuncMap{"octets": octet
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
 <meta name="color-scheme" content="light dark">
-<title>{{.Path}}</title>
+<title>Files in {{.Path}}</title>
 <style>
 body { font: 1rem/1.6 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
 table { width: 100%; border-collapse: collapse }
-td { padding: .1rem .5rem; border-bottom: 1px solid color-mix(in srgb, currentcolor 15%, transparent); overflow-wrap: anywhere }
-td + td { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; opacity: .7 }
+td, th { padding: .1rem .5rem; border-bottom: 1px solid color-mix(in srgb, currentcolor 15%, transparent); overflow-wrap: anywhere; text-align: left }
+td + td, th + th { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; opacity: .7 }
+th { font-weight: 600; opacity: .7 }
+@media (max-width: 30rem) { td:nth-child(3), th:nth-child(3) { display: none } }
 a { text-decoration: none } a:hover { text-decoration: underline }
 </style>
 <h1>{{.Path}}</h1>
 <table>
+<tr><th>Name<th>Size<th>Changed (UTC)
 {{if ne .Path "/"}}<tr><td><a href="../">../</a><td><td>
 {{end}}{{range .Entries}}<tr><td><a href="{{url .Ref}}">{{.Name}}{{if .Folder}}/{{end}}</a><td>{{with .Size}}{{octets .}}{{end}}<td>{{with .Modified}}{{.Format "2006-01-02 15:04"}}{{end}}
 {{end}}</table>
-{{if .Truncated}}<p>There is more than these {{len .Entries}}.
+{{if not .Entries}}<p>Nothing in here.
+{{end}}{{if .Truncated}}<p>There is more than these {{len .Entries}}.
 {{end}}</html>
 `))

@@ -63,7 +63,7 @@ func statusIsNot(err error, status int) bool {
 // the request's, so that it holds behind any prefix and host, and without its query, so
 // that it holds for all.
 func (x *exchange) toFolder(name string) {
-	x.fresh(name, &Info{})
+	x.fresh(name, &Info{Certain: true})
 	x.w.Header().Set("Location", reference(path.Base(name), true)) // http.Redirect would make it absolute
 	x.w.WriteHeader(http.StatusMovedPermanently)
 }
@@ -149,8 +149,11 @@ func (p *prompt) WriteHeader(status int) {
 			return
 		}
 	case http.StatusRequestedRangeNotSatisfiable: // it tells of itself, not of the object
+		p.refused = true
 		p.Header().Del("Content-Disposition")
 		p.Header().Del("Content-Language")
+		p.x.refuse(status, fmt.Sprintf("the object has %d octets", p.b.size))
+		return
 	}
 	p.ResponseWriter.WriteHeader(status)
 }

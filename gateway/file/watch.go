@@ -124,7 +124,7 @@ func (w *watch) see(e fsnotify.Event) error {
 	came, went, folder := e.Has(fsnotify.Create), e.Has(fsnotify.Remove) || e.Has(fsnotify.Rename), w.folders[e.Name]
 	switch {
 	case went && e.Name == w.top:
-		return fmt.Errorf("folder %s has gone, or has another name", w.top)
+		return fmt.Errorf("folder %s has gone, or has another name; what was in it is still served. Start Larder again when the folder is there", w.top)
 	case went && folder:
 		w.drop(e.Name)
 	case came:

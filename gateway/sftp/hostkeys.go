@@ -30,14 +30,19 @@ func KnownHosts(path string) ssh.HostKeyCallback {
 	}
 }
 
+// advice ends with what to do, not with what came before.
+type advice struct {
+	text string
+	err  error
+}
+
+func (a *advice) Error() string { return a.text }
+func (a *advice) Unwrap() error { return a.err }
+
 // advise says what to do about an error of knownhosts.
 func advise(err error, path, addr string, key ssh.PublicKey) error {
 	var unknown *knownhosts.KeyError
 	if !errors.As(err, &unknown) {
-		return err
-	}
-	host, port, splitErr := net.SplitHostPort(addr)
-	if splitErr != nil {
 		return err
 	}
 	shown := fmt.Sprintf("its %s key is %s", key.Type(), ssh.FingerprintSHA256(key))
@@ -48,11 +53,8 @@ func advise(err error, path, addr string, key ssh.PublicKey) error {
 			"remove the old one by \"ssh-keygen -R '%s'\": %w",
 			addr, shown, w.Filename, w.Line, knownhosts.Normalize(addr), err)
 	}
-	if port != "22" {
-		host = "-p " + port + " " + host
-	}
-	return fmt.Errorf("the host %s is not known: %s. If that is the fingerprint that its owner tells you, "+
-		"make it known by \"ssh-keyscan -H %s >> %s\": %w", addr, shown, host, path, err)
+	return &advice{fmt.Sprintf("the host %s is not known: %s. If that is the fingerprint that its owner tells you, "+
+		"add this line to %s: %s", addr, shown, path, knownhosts.Line([]string{addr}, key)), err}
 }
 
 // algorithms are those of the host keys that check knows for the host; nil if it

@@ -124,10 +124,6 @@ func TestWrongPasswordIsNoPermission(t *testing.T) {
 func TestUnknownHostIsRefusedWithAdvice(t *testing.T) {
 	s := serve(t)
 	file := filepath.Join(t.TempDir(), "known_hosts")
-	host, port, err := net.SplitHostPort(s.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
 	known := s.source(t, func(o *Options) { o.HostKey = KnownHosts(file) })
 	defer known.Close()
 	for _, create := range []bool{false, true} {
@@ -140,7 +136,7 @@ func TestUnknownHostIsRefusedWithAdvice(t *testing.T) {
 		if err == nil {
 			t.Fatal("went through")
 		}
-		for _, want := range []string{"ssh-keyscan -H -p " + port + " " + host + " >> " + file, ssh.FingerprintSHA256(s.hosts[0].PublicKey())} {
+		for _, want := range []string{"add this line to " + file + ": " + knownhosts.Line([]string{s.addr}, s.hosts[0].PublicKey()), ssh.FingerprintSHA256(s.hosts[0].PublicKey())} {
 			if !strings.Contains(err.Error(), want) {
 				t.Errorf("%v: without %q", err, want)
 			}

@@ -28,7 +28,13 @@ type Options struct {
 
 	// Changed is told of each change, before the notification is answered.
 	Changed func(gateway.Change)
+
+	// Refused, where set, is told why a request was refused.
+	Refused func(why string)
 }
+
+// leastToken is how many characters a token has at least.
+const leastToken = 16
 
 // maxBody is how long a request may be, in octets.
 const maxBody = 1 << 20
@@ -41,6 +47,7 @@ func Handler(o Options) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		if err := o.admit(r); err != nil {
+			o.refused(err)
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			http.Error(w, err.Error(), http.StatusUnauthorized)
 			return
@@ -65,6 +72,12 @@ func (o *Options) admit(r *http.Request) error {
 	return nil
 }
 
+func (o *Options) refused(why error) {
+	if o.Refused != nil {
+		o.Refused(why.Error())
+	}
+}
+
 // events takes a notification.
 func (o *Options) events(w http.ResponseWriter, r *http.Request) {
 	if o.Events == nil {
@@ -87,6 +100,7 @@ func (o *Options) events(w http.ResponseWriter, r *http.Request) {
 	}
 	changes, err := o.Events(body)
 	if err != nil {
+		o.refused(err)
 		http.Error(w, fmt.Sprintf("this is no notification: %v", err), http.StatusBadRequest)
 		return
 	}
@@ -101,8 +115,8 @@ func (o *Options) events(w http.ResponseWriter, r *http.Request) {
 // host:port, for which there has to be a token.
 func Listen(where, token string) (net.Listener, error) {
 	if !strings.Contains(where, "/") {
-		if token == "" {
-			return nil, errors.New("over TCP the admin API needs a token: put a long random word into LARDER_ADMIN_TOKEN")
+		if len(token) < leastToken {
+			return nil, fmt.Errorf("over TCP the admin API needs a token: put a random word of %d characters or more into LARDER_ADMIN_TOKEN, as from openssl rand -hex 16", leastToken)
 		}
 		return net.Listen("tcp", where)
 	}

@@ -18,6 +18,7 @@ type gatewayCmd struct {
 
 func (*gatewayCmd) examples() [][2]string {
 	return [][2]string{
+		{"larder gateway ./site --listing", "a folder"},
 		{"larder gateway s3://bucket --listen 127.0.0.1:8001", "behind a cache that asks 127.0.0.1:8001"},
 		{"larder gateway sftp://user@host/path --fresh '*.css=1h' --fresh '**=1m'", "with lifetimes by name"},
 	}
@@ -25,7 +26,9 @@ func (*gatewayCmd) examples() [][2]string {
 
 func (*gatewayCmd) more() string {
 	return `Nothing is kept: each request asks the storage. larder serve keeps what it
-answered, in the same process.`
+answered, in the same process.
+
+` + kindsOfStorage
 }
 
 // Run serves until a signal comes.

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/larderhq/larder/gateway"
 	"github.com/larderhq/larder/gateway/file"
@@ -43,7 +44,9 @@ func (*serve) examples() [][2]string {
 
 func (*serve) more() string {
 	return `An origin that is down is no error: Larder asks it when it has to.
-SIGTERM or Ctrl-C stops it; a second one at once.`
+SIGTERM or Ctrl-C stops it; a second one at once.
+
+` + kindsOfStorage
 }
 
 // Run serves until a signal comes.
@@ -108,6 +111,9 @@ func (s *serve) greet(w io.Writer, url string) {
 	if !storage.IsOrigin(s.Origin) {
 		fmt.Fprintln(w, s.tell())
 	}
+	if s.Admin != "" {
+		fmt.Fprintf(w, "notifications: POST /v1/events at %s\n", s.Admin)
+	}
 	fmt.Fprintf(w, "try: curl -i %s/   twice: the second answer says Cache-Status: larder; hit, %s\n", url, but)
 }
 
@@ -123,6 +129,9 @@ func (s *serve) explain(err error) error {
 	case "Disks":
 		return explainDisk(e.Err)
 	case "Admin":
+		if errors.Is(e.Err, syscall.EADDRINUSE) {
+			return usagef("--admin %s: the port is taken: stop what has it, or name another", s.Admin)
+		}
 		return usagef("--admin %s: %v", s.Admin, e.Err)
 	}
 	return explainSource(s.Origin, e.Err)

@@ -91,10 +91,15 @@ func (s span) String() string {
 }
 
 func parseSpan(text string) (time.Duration, error) {
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		if n, err := strconv.Atoi(days); err == nil && n <= 100*365 {
+			text = strconv.Itoa(24*n) + "h"
+		}
+	}
 	d, err := time.ParseDuration(text)
 	switch {
 	case err != nil:
-		return 0, fmt.Errorf("%q is no time: write a number and a unit, such as 10s, 500ms or 1h30m", text)
+		return 0, fmt.Errorf("%q is no time: write a number and a unit, such as 10s, 500ms, 1h30m or 7d", text)
 	case d < 0:
 		return 0, fmt.Errorf("%q is negative: write how long, such as 10s", text)
 	}

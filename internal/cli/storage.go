@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,7 +21,7 @@ const storageFresh = 5 * time.Second
 
 // storageFlags say how storage is served.
 type storageFlags struct {
-	Fresh         []freshRule `placeholder:"GLOB=TIME" sep:"none" help:"Storage: let caches use what matches for so long without asking\n(5s); 0s has each use validated. May be repeated: the first that\nmatches counts. *.css is for names, assets/** for paths, ** for all."`
+	Fresh         []freshRule `placeholder:"GLOB=TIME" sep:"none" help:"Storage: let caches use what matches for so long without asking;\n0s has each use validated. May be repeated: the first that matches\ncounts. *.css is for names, assets/** for paths, ** for all. Without:\nthe Cache-Control that the storage keeps, else 5s."`
 	Listing       bool        `help:"Storage: show what is in folders without index.html, as HTML or\nJSON."`
 	Write         bool        `help:"Storage: let clients PUT and DELETE. Whoever can ask can write."`
 	Precompressed string      `placeholder:"WHEN" default:"auto" help:"Storage: answer with NAME.br, NAME.zst or NAME.gz in place of NAME\nto clients that accept it: on, off, or auto (on for files of this\nmachine), which is the default."`
@@ -108,16 +109,27 @@ func (s *storageFlags) tell() string {
 	if s.Listing {
 		folders = "folders are listed"
 	}
-	return fmt.Sprintf("storage: %s; %s; fresh for %v unless --fresh says otherwise", access, folders, storageFresh)
+	fresh := fmt.Sprintf("fresh for as long as the storage says, else %v (--fresh)", storageFresh)
+	if len(s.Fresh) > 0 {
+		fresh = fmt.Sprintf("fresh as --fresh says, else as the storage says, else %v", storageFresh)
+	}
+	return fmt.Sprintf("storage: %s; %s; %s", access, folders, fresh)
 }
+
+// kindsOfStorage is for help texts.
+const kindsOfStorage = `Storage: DIR, FILE.zip, FILE.tar, file:DIR, zip:FILE, tar:FILE, s3://BUCKET/PREFIX,
+sftp:// ftp:// ftps:// ftpes:// webdav:// webdavs:// hdfs://; docs/gateway.md has each.
+Credentials: LARDER_STORAGE_USER, LARDER_STORAGE_PASSWORD, LARDER_STORAGE_TOKEN; those of
+s3 as the tools of AWS have them, those of sftp as OpenSSH has them.`
 
 // explainSource says what to do about storage that cannot be opened.
 func explainSource(address string, err error) error {
-	if _, port, perr := net.SplitHostPort(address); perr == nil && port != "" && errors.Is(err, fs.ErrNotExist) {
+	_, port, perr := net.SplitHostPort(address)
+	if _, nerr := strconv.Atoi(port); perr == nil && nerr == nil && errors.Is(err, fs.ErrNotExist) {
 		return usagef("%q is neither a URL nor a folder: for a web server write http://%s", address, address)
 	}
 	msg := err.Error()
-	if cause := errors.Unwrap(err); cause != nil {
+	if cause := (*fs.PathError)(nil); errors.As(err, &cause) {
 		msg = strings.TrimSuffix(msg, ": "+cause.Error()) // the system's words add nothing
 	}
 	return usagef("%s", msg)

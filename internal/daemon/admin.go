@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/larderhq/larder/gateway"
@@ -26,12 +27,28 @@ func (d *Daemon) listenAdmin() (err error) {
 	return nil
 }
 
+// atMost has f called no more often than once in so long.
+func atMost(pause time.Duration, f func(string)) func(string) {
+	var mu sync.Mutex
+	var last time.Time
+	return func(s string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if now := time.Now(); last.IsZero() || now.Sub(last) >= pause {
+			last = now
+			f(s)
+		}
+	}
+}
+
 // startAdmin serves the admin API. The function returned ends that.
 func (d *Daemon) startAdmin() (stop func()) {
 	if d.adminListener == nil {
 		return func() {}
 	}
-	o := admin.Options{Changed: d.changed}
+	o := admin.Options{Changed: d.changed, Refused: atMost(time.Minute, func(why string) {
+		d.opt.Notes.Warn("--admin: a request was refused: " + why)
+	})}
 	if s, ok := d.opt.Storage.(gateway.Notified); ok {
 		o.Events = s.Changes
 	}

@@ -190,8 +190,8 @@ func TestNotificationsAreTaken(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "admin.sock")
 	for _, where := range []string{socket, "127.0.0.1:0"} {
 		t.Run(where, func(t *testing.T) {
-			r := runOver(t, quiet, Options{Gateway: hour, Admin: where, AdminToken: "secret"})
-			client, url, token := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, "http://"+r.d.adminListener.Addr().String(), "secret"
+			r := runOver(t, quiet, Options{Gateway: hour, Admin: where, AdminToken: "secret-secret-secret"})
+			client, url, token := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, "http://"+r.d.adminListener.Addr().String(), "secret-secret-secret"
 			if where == socket {
 				dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 					return new(net.Dialer).DialContext(ctx, "unix", socket)
@@ -226,7 +226,7 @@ func TestNotificationsAreTaken(t *testing.T) {
 				}
 			}
 			if where != socket {
-				for _, wrong := range []string{"", "wrong", "secret2"} {
+				for _, wrong := range []string{"", "wrong", "secret-secret-secret2"} {
 					if got := post(t, client, url, wrong, "application/json", `["f"]`); got != 401 {
 						t.Errorf("with token %q: %d", wrong, got)
 					}

@@ -34,9 +34,9 @@ type Kinds map[string]Opener
 // Known are the kinds that are built in. The caller may change what is returned.
 func Known() Kinds {
 	return Kinds{
-		"file": func(a string) (gateway.Source, error) { return file.Open(after(a)) },
-		"zip":  func(a string) (gateway.Source, error) { return archive.Zip(after(a), archive.Options{}) },
-		"tar":  func(a string) (gateway.Source, error) { return archive.Tar(after(a), archive.Options{}) },
+		"file": func(a string) (gateway.Source, error) { return folder(after(a)) },
+		"zip":  func(a string) (gateway.Source, error) { return inArchive(after(a), archive.Zip) },
+		"tar":  func(a string) (gateway.Source, error) { return inArchive(after(a), archive.Tar) },
 		"s3":   parsed(s3.Parse, s3.Open),
 
 		"sftp": parsed(func(a string, get func(string) string) (sftp.Options, error) {
@@ -46,6 +46,17 @@ func Known() Kinds {
 		"webdav": parsed(webdav.Parse, webdav.Open), "webdavs": parsed(webdav.Parse, webdav.Open),
 		"hdfs": parsed(webhdfs.Parse, webhdfs.Open),
 	}
+}
+
+func inArchive(path string, open func(string, archive.Options) (*archive.Source, error)) (gateway.Source, error) {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil, noArchive(path, err)
+	}
+	s, err := open(path, archive.Options{})
+	if err != nil {
+		return nil, err // and no nil *archive.Source, which would be a Source
+	}
+	return s, nil
 }
 
 // parsed opens what an address says.
@@ -161,8 +172,25 @@ func (k Kinds) local(path string) (gateway.Source, error) {
 			return open("x:" + path)
 		}
 	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("folder %q does not exist; create it or name another: %w", path, err)
+	switch ext := filepath.Ext(path); {
+	case errors.Is(err, fs.ErrNotExist) && (ext == ".zip" || ext == ".tar"):
+		return nil, noArchive(path, err)
+	case errors.Is(err, fs.ErrNotExist) && strings.Contains(path, ".") && !strings.Contains(path, "/"):
+		return nil, fmt.Errorf("folder %q does not exist; create it, or for a web server write http://%s: %w", path, path, err)
+	case err == nil && info.Mode().IsRegular() && slices.Contains([]string{".tgz", ".gz", ".zst", ".bz2", ".xz"}, ext):
+		return nil, fmt.Errorf("%q is compressed, and has no random access: decompress it and name the .tar, or use .zip", path)
 	}
-	return file.Open(path)
+	return folder(path)
+}
+
+func folder(path string) (gateway.Source, error) {
+	s, err := file.Open(path)
+	if err != nil {
+		return nil, err // and no nil *file.Source, which would be a Source
+	}
+	return s, nil
+}
+
+func noArchive(path string, err error) error {
+	return fmt.Errorf("archive %q does not exist; name another: %w", path, err)
 }
