@@ -21,26 +21,9 @@ import (
 	"github.com/larderhq/larder/gateway/gatewaytest"
 )
 
-func read(ctx context.Context, s *Source, name string, off, n int64) ([]byte, error) {
-	o, err := s.Open(ctx, name, gateway.Want{Off: off, N: n})
-	if err != nil {
-		return nil, err
-	}
-	defer o.Close()
-	if n < 0 {
-		n = o.Info().Size - off
-	}
-	r, err := o.Range(ctx, off, n)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	return io.ReadAll(r)
-}
-
 func TestAsksNothingBeforeItIsAsked(t *testing.T) {
 	s := serve(t)
-	src := closing(t, s.source(t))
+	src := gatewaytest.Closing(t, s.source(t))
 	for _, name := range []string{"a\nb", "a\r\nDELE x", "a\x00", "\x7f", "..", "a/../b", "a/./b", "a//b", "/a", "a/", `a\..\b`, "a/.. /b", "...", "a/.\xff\xf1./b", " "} {
 		if _, err := src.Open(t.Context(), name, gateway.Want{N: -1}); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("Open %q: %v", name, err)
@@ -64,12 +47,12 @@ func TestConnectionsAreFewAndUsedAgain(t *testing.T) {
 	s := serve(t)
 	octets := gatewaytest.Octets(200_000, 1)
 	s.put(t, "x", octets, gatewaytest.Past())
-	src := closing(t, s.source(t, func(o *Options) { o.Conns = 2 }))
+	src := gatewaytest.Closing(t, s.source(t, func(o *Options) { o.Conns = 2 }))
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
 			for _, r := range [][2]int64{{0, 200_000}, {199_000, 1000}, {1000, 199_000}, {150_000, 100}} {
-				if got, err := read(t.Context(), src, "x", r[0], r[1]); err != nil || !bytes.Equal(got, octets[r[0]:r[0]+r[1]]) {
+				if got, err := gatewaytest.Read(t.Context(), src, "x", r[0], r[1]); err != nil || !bytes.Equal(got, octets[r[0]:r[0]+r[1]]) {
 					t.Errorf("%v: %d octets, %v", r, len(got), err)
 				}
 			}
@@ -87,9 +70,9 @@ func TestCutRangeNeedsNoSecondPlace(t *testing.T) {
 	s := serve(t)
 	octets := gatewaytest.Octets(8<<20, 1)
 	s.put(t, "x", octets, gatewaytest.Past())
-	src := closing(t, s.source(t, func(o *Options) { o.Conns = 1 }))
+	src := gatewaytest.Closing(t, s.source(t, func(o *Options) { o.Conns = 1 }))
 	for range 3 {
-		if got, err := read(t.Context(), src, "x", 1000, 2000); err != nil || !bytes.Equal(got, octets[1000:3000]) {
+		if got, err := gatewaytest.Read(t.Context(), src, "x", 1000, 2000); err != nil || !bytes.Equal(got, octets[1000:3000]) {
 			t.Errorf("%d octets, %v", len(got), err)
 		}
 	}
@@ -98,7 +81,7 @@ func TestCutRangeNeedsNoSecondPlace(t *testing.T) {
 func TestStaleConnectionsAreForgotten(t *testing.T) {
 	s := serve(t)
 	s.put(t, "x", []byte("here"), gatewaytest.Past())
-	src := closing(t, s.source(t))
+	src := gatewaytest.Closing(t, s.source(t))
 	var held []*lease
 	for range 4 {
 		l, err := src.conns.lease(t.Context())
@@ -111,10 +94,10 @@ func TestStaleConnectionsAreForgotten(t *testing.T) {
 		l.end()
 	}
 	s.hangUp()
-	if _, err := read(t.Context(), src, "x", 0, -1); !errors.Is(err, gateway.ErrUnavailable) {
+	if _, err := gatewaytest.Read(t.Context(), src, "x", 0, -1); !errors.Is(err, gateway.ErrUnavailable) {
 		t.Errorf("the first: %v", err)
 	}
-	if got, err := read(t.Context(), src, "x", 0, -1); err != nil || string(got) != "here" {
+	if got, err := gatewaytest.Read(t.Context(), src, "x", 0, -1); err != nil || string(got) != "here" {
 		t.Errorf("the second: %q %v", got, err)
 	}
 }
@@ -123,12 +106,12 @@ func TestLogsIn(t *testing.T) {
 	s := serve(t)
 	s.put(t, "a/x", []byte("here"), gatewaytest.Past())
 	for root, name := range map[string]string{"": "a/x", "a": "x", "/a/": "x", "/": "a/x"} {
-		src := closing(t, s.source(t, func(o *Options) { o.Root = root }))
-		if got, err := read(t.Context(), src, name, 0, -1); err != nil || string(got) != "here" {
+		src := gatewaytest.Closing(t, s.source(t, func(o *Options) { o.Root = root }))
+		if got, err := gatewaytest.Read(t.Context(), src, name, 0, -1); err != nil || string(got) != "here" {
 			t.Errorf("root %q: %q %v", root, got, err)
 		}
 	}
-	src := closing(t, s.source(t, func(o *Options) { o.Password = "guess1234" }))
+	src := gatewaytest.Closing(t, s.source(t, func(o *Options) { o.Password = "guess1234" }))
 	if _, err := src.Open(t.Context(), "", gateway.Want{}); !errors.Is(err, fs.ErrPermission) || strings.Contains(err.Error(), "guess1234") {
 		t.Errorf("the wrong password: %v", err)
 	}
@@ -139,20 +122,20 @@ func TestLogsIn(t *testing.T) {
 			sess.WriteMessage(421, "too many of them")
 		})
 	})
-	src = closing(t, s.source(t, func(o *Options) { o.User, o.Password = "", "" }))
+	src = gatewaytest.Closing(t, s.source(t, func(o *Options) { o.User, o.Password = "", "" }))
 	if _, err := src.Open(t.Context(), "", gateway.Want{}); !errors.Is(err, gateway.ErrUnavailable) || who.Load() != "anonymous" {
 		t.Errorf("%v: %v", who.Load(), err)
 	}
 	s = serve(t, func(s *server) {
 		s.replace("USER", func(sess *real.Session, _ string, _ real.Command) { sess.WriteMessage(530, "anonymous only") })
 	})
-	if _, err := closing(t, s.source(t)).Open(t.Context(), "", gateway.Want{}); !errors.Is(err, fs.ErrPermission) || errors.Is(err, gateway.ErrUnavailable) {
+	if _, err := gatewaytest.Closing(t, s.source(t)).Open(t.Context(), "", gateway.Want{}); !errors.Is(err, fs.ErrPermission) || errors.Is(err, gateway.ErrUnavailable) {
 		t.Errorf("a user who is not known: %v", err)
 	}
 	s = serve(t, func(s *server) {
 		s.replace("USER", func(sess *real.Session, _ string, _ real.Command) { sess.Close() })
 	})
-	if _, err := closing(t, s.source(t)).Open(t.Context(), "", gateway.Want{}); !errors.Is(err, gateway.ErrUnavailable) || errors.Is(err, fs.ErrPermission) {
+	if _, err := gatewaytest.Closing(t, s.source(t)).Open(t.Context(), "", gateway.Want{}); !errors.Is(err, gateway.ErrUnavailable) || errors.Is(err, fs.ErrPermission) {
 		t.Errorf("no answer to USER: %v", err)
 	}
 }
@@ -161,8 +144,8 @@ func TestLogsIn(t *testing.T) {
 func TestDataComesFromTheServerOnly(t *testing.T) {
 	s := serve(t, old, func(s *server) { s.public = "203.0.113.1" })
 	s.put(t, "x", []byte("here"), gatewaytest.Past())
-	src := closing(t, s.source(t))
-	if got, err := read(t.Context(), src, "x", 0, -1); err != nil || string(got) != "here" {
+	src := gatewaytest.Closing(t, s.source(t))
+	if got, err := gatewaytest.Read(t.Context(), src, "x", 0, -1); err != nil || string(got) != "here" {
 		t.Errorf("%q %v", got, err)
 	}
 	// Addresses of the same kind the library would not suspect.
@@ -199,7 +182,7 @@ func TestRangeOfHugeObjectReadsLittle(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = f.Close()
-	got, err := read(t.Context(), closing(t, s.source(t)), "huge", size-mib, mib)
+	got, err := gatewaytest.Read(t.Context(), gatewaytest.Closing(t, s.source(t)), "huge", size-mib, mib)
 	if err != nil || !bytes.Equal(got, end) {
 		t.Errorf("%d octets, %v", len(got), err)
 	}
@@ -218,9 +201,9 @@ func TestServerThatCannotRestart(t *testing.T) {
 			})
 		})
 		s.put(t, "x", octets, gatewaytest.Past())
-		src := closing(t, s.source(t))
+		src := gatewaytest.Closing(t, s.source(t))
 		for _, r := range [][2]int64{{200_000, 100_000}, {1000, 10}, {100_000, 10_000}} {
-			got, err := read(t.Context(), src, "x", r[0], r[1])
+			got, err := gatewaytest.Read(t.Context(), src, "x", r[0], r[1])
 			if err != nil || !bytes.Equal(got, octets[r[0]:r[0]+r[1]]) {
 				t.Errorf("lies %t, %v: %d octets, %v", lies, r, len(got), err)
 			}
@@ -257,7 +240,7 @@ func TestWhatIsNotTheFileIsAnError(t *testing.T) {
 	} {
 		s := serve(t, sends(c.sent, c.code))
 		s.put(t, "x", octets, gatewaytest.Past())
-		if got, err := read(t.Context(), closing(t, s.source(t)), "x", 0, -1); !errors.Is(err, c.want) || len(got) >= len(octets) {
+		if got, err := gatewaytest.Read(t.Context(), gatewaytest.Closing(t, s.source(t)), "x", 0, -1); !errors.Is(err, c.want) || len(got) >= len(octets) {
 			t.Errorf("%s: %d octets, %v", what, len(got), err)
 		}
 	}
@@ -278,7 +261,7 @@ func TestHangingServerIsLeftWhenTheContextEnds(t *testing.T) {
 			})
 		})
 		s.put(t, "x", []byte("here"), gatewaytest.Past())
-		src := closing(t, s.source(t, func(o *Options) { o.Conns = 1 }))
+		src := gatewaytest.Closing(t, s.source(t, func(o *Options) { o.Conns = 1 }))
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() {
 			<-asked
@@ -291,12 +274,12 @@ func TestHangingServerIsLeftWhenTheContextEnds(t *testing.T) {
 		case "STOR", "RNTO":
 			_, err = src.Put(ctx, "x", strings.NewReader("new"), 3, nil, gateway.If{})
 		default:
-			_, err = read(ctx, src, "x", 0, -1)
+			_, err = gatewaytest.Read(ctx, src, "x", 0, -1)
 		}
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: %v", what, err)
 		}
-		if got, err := read(t.Context(), src, "x", 0, -1); err != nil || string(got) != "here" {
+		if got, err := gatewaytest.Read(t.Context(), src, "x", 0, -1); err != nil || string(got) != "here" {
 			t.Errorf("%s, after it: %q %v", what, got, err)
 		}
 		if l := leftovers(t, s.dir); len(l) > 0 {
@@ -327,7 +310,7 @@ func TestEndlessFolderIsBrokenOff(t *testing.T) {
 				}
 			})
 		})
-		src := closing(t, s.source(t))
+		src := gatewaytest.Closing(t, s.source(t))
 		got, err := src.List(t.Context(), "", 50)
 		if err != nil || len(got) != 50 || got[49].Size != 7 {
 			t.Errorf("%d entries, %v", len(got), err)
@@ -341,7 +324,7 @@ func TestEndlessReplyIsBrokenOff(t *testing.T) {
 			sess.WriteMessage(250, strings.Repeat("x", 5<<20))
 		})
 	})
-	if _, err := closing(t, s.source(t)).Open(t.Context(), "x", gateway.Want{}); !errors.Is(err, errTooMuch) {
+	if _, err := gatewaytest.Closing(t, s.source(t)).Open(t.Context(), "x", gateway.Want{}); !errors.Is(err, errTooMuch) {
 		t.Error(err)
 	}
 }
@@ -351,7 +334,7 @@ func TestListsFoldersOfAnyName(t *testing.T) {
 		s := serve(t, prepare)
 		for _, folder := range []string{"-la", "[a]*", "*", "a b"} {
 			s.put(t, folder+"/x "+folder, []byte("here"), gatewaytest.Past())
-			got, err := closing(t, s.source(t)).List(t.Context(), folder, 9)
+			got, err := gatewaytest.Closing(t, s.source(t)).List(t.Context(), folder, 9)
 			if err != nil || len(got) != 1 || got[0].Name != "x "+folder || got[0].Size != 4 {
 				t.Errorf("%q: %+v %v", folder, got, err)
 			}
@@ -370,7 +353,7 @@ func TestNamesFromTheServerStayInTheFolder(t *testing.T) {
 			sess.WriteMessage(226, "done")
 		})
 	})
-	got, err := closing(t, s.source(t)).List(t.Context(), "", 9)
+	got, err := gatewaytest.Closing(t, s.source(t)).List(t.Context(), "", 9)
 	if err != nil || len(got) != 1 || got[0].Name != "good" {
 		t.Errorf("%+v %v", got, err)
 	}
@@ -391,7 +374,7 @@ func TestServerThatTellsLittle(t *testing.T) {
 		})
 		s.put(t, "dir/x", []byte("here"), gatewaytest.Past())
 		s.put(t, "dir/empty", nil, gatewaytest.Past())
-		src := closing(t, s.source(t))
+		src := gatewaytest.Closing(t, s.source(t))
 		o, err := src.Open(t.Context(), "dir/x", gateway.Want{})
 		if err != nil {
 			t.Errorf("%s: %v", what, err)
@@ -400,7 +383,7 @@ func TestServerThatTellsLittle(t *testing.T) {
 		if i := o.Info(); i.Version != "" || i.Certain || !i.Modified.IsZero() || i.Size != 4 {
 			t.Errorf("%s: %+v", what, i)
 		}
-		if got, err := read(t.Context(), src, "dir/x", 1, 2); err != nil || string(got) != "er" {
+		if got, err := gatewaytest.Read(t.Context(), src, "dir/x", 1, 2); err != nil || string(got) != "er" {
 			t.Errorf("%s: %q %v", what, got, err)
 		}
 		for _, folder := range []string{"", "dir"} {
@@ -423,7 +406,7 @@ func TestServerThatTellsLittle(t *testing.T) {
 func TestSizeThatIsNotToldIsAsked(t *testing.T) {
 	s := serve(t, func(s *server) { s.driver = silent{s.driver} })
 	s.put(t, "x", []byte("here"), gatewaytest.Past())
-	if got, err := read(t.Context(), closing(t, s.source(t)), "x", 0, -1); err != nil || string(got) != "here" {
+	if got, err := gatewaytest.Read(t.Context(), gatewaytest.Closing(t, s.source(t)), "x", 0, -1); err != nil || string(got) != "here" {
 		t.Errorf("%q %v", got, err)
 	}
 }
@@ -472,11 +455,11 @@ func TestRepliesMeanWhatTheySay(t *testing.T) {
 			})
 		})
 		s.put(t, "x", []byte("here"), gatewaytest.Past())
-		src := closing(t, s.source(t))
+		src := gatewaytest.Closing(t, s.source(t))
 		if _, err := src.Open(t.Context(), "x", gateway.Want{}); !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.text) {
 			t.Errorf("%d %s: %v", c.code, c.text, err)
 		}
-		if got, err := read(t.Context(), src, "x", 0, -1); err != nil || string(got) != "here" {
+		if got, err := gatewaytest.Read(t.Context(), src, "x", 0, -1); err != nil || string(got) != "here" {
 			t.Errorf("after %d %s: %q %v", c.code, c.text, got, err)
 		}
 	}
@@ -506,7 +489,7 @@ func TestFailedReplacementLeavesTheOldObject(t *testing.T) {
 	} {
 		s := serve(t, prepare)
 		s.put(t, "x", []byte("old"), gatewaytest.Past())
-		src := closing(t, s.source(t))
+		src := gatewaytest.Closing(t, s.source(t))
 		_, err := src.Put(t.Context(), "x", strings.NewReader("new"), 3, nil, gateway.If{})
 		if err == nil || errors.Is(err, gateway.ErrFull) != (what == "it has no room") {
 			t.Errorf("%s: %v", what, err)
@@ -534,7 +517,7 @@ func TestReplacesWhereRenameDoesNot(t *testing.T) {
 			})
 		})
 		s.put(t, "x", []byte("old"), gatewaytest.Past())
-		src := closing(t, s.source(t))
+		src := gatewaytest.Closing(t, s.source(t))
 		_, err := src.Put(t.Context(), "x", strings.NewReader("new"), 3, nil, gateway.If{})
 		want := "new"
 		if failing > 0 {

@@ -28,9 +28,9 @@ func TestReplyThatTheLibraryPanicsAtIsAnError(t *testing.T) {
 			})
 		})
 		s.put(t, "x", []byte("here"), gatewaytest.Past())
-		src := closing(t, s.source(t, func(o *Options) { o.Conns = 1 }))
+		src := gatewaytest.Closing(t, s.source(t, func(o *Options) { o.Conns = 1 }))
 		for range 2 {
-			if _, err := read(t.Context(), src, "x", 0, -1); !errors.Is(err, gateway.ErrUnavailable) {
+			if _, err := gatewaytest.Read(t.Context(), src, "x", 0, -1); !errors.Is(err, gateway.ErrUnavailable) {
 				t.Errorf("%s: %v", command, err)
 			}
 		}
@@ -45,7 +45,7 @@ func TestSizeThatIsNoneIsRefused(t *testing.T) {
 		s.replace("SIZE", func(sess *real.Session, _ string, _ real.Command) { sess.WriteMessage(213, "-5") })
 	})
 	s.put(t, "x", []byte("here"), gatewaytest.Past())
-	if _, err := closing(t, s.source(t)).Open(t.Context(), "x", gateway.Want{}); !errors.Is(err, gateway.ErrUnavailable) || errors.Is(err, fs.ErrNotExist) {
+	if _, err := gatewaytest.Closing(t, s.source(t)).Open(t.Context(), "x", gateway.Want{}); !errors.Is(err, gateway.ErrUnavailable) || errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
 }
@@ -73,13 +73,13 @@ func TestRestOfARefusedTransferIsForgotten(t *testing.T) {
 	})
 	s.put(t, "x", octets, gatewaytest.Past())
 	for _, known := range []bool{false, true} { // that the server heeds REST
-		src := closing(t, s.source(t, func(o *Options) { o.Conns = 1 }))
+		src := gatewaytest.Closing(t, s.source(t, func(o *Options) { o.Conns = 1 }))
 		src.restarts.Store(known)
 		busy.Store(true)
-		if _, err := read(t.Context(), src, "x", 500_000, 10); !errors.Is(err, gateway.ErrUnavailable) {
+		if _, err := gatewaytest.Read(t.Context(), src, "x", 500_000, 10); !errors.Is(err, gateway.ErrUnavailable) {
 			t.Errorf("known %t: %v", known, err)
 		}
-		if got, err := read(t.Context(), src, "x", 0, 10); err != nil || !bytes.Equal(got, octets[:10]) {
+		if got, err := gatewaytest.Read(t.Context(), src, "x", 0, 10); err != nil || !bytes.Equal(got, octets[:10]) {
 			t.Errorf("known %t: %x %v", known, got, err)
 		}
 	}
@@ -105,7 +105,7 @@ func TestSwapThatBreaksOffIsEnded(t *testing.T) {
 				})
 			})
 			s.put(t, "x", []byte("old"), gatewaytest.Past())
-			_, err := closing(t, s.source(t, func(o *Options) { o.Conns = 1 })).Put(t.Context(), "x", strings.NewReader("new"), 3, nil, gateway.If{})
+			_, err := gatewaytest.Closing(t, s.source(t, func(o *Options) { o.Conns = 1 })).Put(t.Context(), "x", strings.NewReader("new"), 3, nil, gateway.If{})
 			want := "new"
 			if err != nil {
 				want = "old"
@@ -134,7 +134,7 @@ func TestSwapIsEndedWithoutTheClient(t *testing.T) {
 		s.replace("DELE", func(sess *real.Session, _ string, _ real.Command) { sess.WriteMessage(550, "not allowed") })
 	})
 	s.put(t, "x", []byte("old"), gatewaytest.Past())
-	if _, err := closing(t, s.source(t)).Put(ctx, "x", strings.NewReader("new"), 3, nil, gateway.If{}); err != nil {
+	if _, err := gatewaytest.Closing(t, s.source(t)).Put(ctx, "x", strings.NewReader("new"), 3, nil, gateway.If{}); err != nil {
 		t.Error(err)
 	}
 	if got, err := os.ReadFile(filepath.Join(s.dir, "x")); err != nil || string(got) != "new" {
@@ -144,7 +144,7 @@ func TestSwapIsEndedWithoutTheClient(t *testing.T) {
 
 func TestBodyThatStandsStillEndsWithTheContext(t *testing.T) {
 	s := serve(t)
-	src := closing(t, s.source(t))
+	src := gatewaytest.Closing(t, s.source(t))
 	body, in := io.Pipe()
 	defer in.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -157,7 +157,7 @@ func TestBodyThatStandsStillEndsWithTheContext(t *testing.T) {
 // TestWritesFindOutThatTheServerHungUp: they are not tried again by whoever asks.
 func TestWritesFindOutThatTheServerHungUp(t *testing.T) {
 	s := serve(t)
-	src := closing(t, s.source(t))
+	src := gatewaytest.Closing(t, s.source(t))
 	for _, change := range []func() error{
 		func() error {
 			_, err := src.Put(t.Context(), "x", strings.NewReader("new"), 3, nil, gateway.If{})

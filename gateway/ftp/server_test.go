@@ -159,26 +159,10 @@ func (s *server) source(t *testing.T, change ...func(*Options)) *Source {
 	return src
 }
 
-func closing(t *testing.T, s *Source) *Source {
-	t.Cleanup(func() { _ = s.Close() })
-	return s
-}
-
 // put changes a file in place, as the worst of writers do.
 func (s *server) put(t *testing.T, name string, octets []byte, at time.Time) {
 	t.Helper()
-	path := filepath.Join(s.dir, filepath.FromSlash(name))
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, octets, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if !at.IsZero() {
-		if err := os.Chtimes(path, at, at); err != nil {
-			t.Fatal(err)
-		}
-	}
+	gatewaytest.WriteFile(t, filepath.Join(s.dir, filepath.FromSlash(name)), octets, at)
 }
 
 // old takes from the server what RFC 3659 brought it, but SIZE and MDTM.

@@ -185,11 +185,11 @@ func TestTLSProtectsControlAndData(t *testing.T) {
 		octets := gatewaytest.Octets(300_000, 1)
 		s.put(t, "x", octets, gatewaytest.Past())
 		f, trusted := protect(t, s, security)
-		src := closing(t, s.source(t, func(o *Options) {
+		src := gatewaytest.Closing(t, s.source(t, func(o *Options) {
 			o.Addr, o.Security, o.TLS = f.listener.Addr().String(), security, &tls.Config{RootCAs: trusted, MinVersion: tls.VersionTLS12}
 		}))
 		for range 3 {
-			if got, err := read(t.Context(), src, "x", 0, -1); err != nil || !bytes.Equal(got, octets) {
+			if got, err := gatewaytest.Read(t.Context(), src, "x", 0, -1); err != nil || !bytes.Equal(got, octets) {
 				t.Errorf("%d: %d octets, %v", security, len(got), err)
 			}
 		}
@@ -212,7 +212,7 @@ func TestTLSProtectsControlAndData(t *testing.T) {
 func TestUntrustedCertificateIsRefused(t *testing.T) {
 	s := serve(t)
 	f, _ := protect(t, s, Implicit)
-	src := closing(t, s.source(t, func(o *Options) { o.Addr, o.Security = f.listener.Addr().String(), Implicit }))
+	src := gatewaytest.Closing(t, s.source(t, func(o *Options) { o.Addr, o.Security = f.listener.Addr().String(), Implicit }))
 	_, err := src.Open(t.Context(), "x", gateway.Want{})
 	if !errors.As(err, new(*tls.CertificateVerificationError)) || errors.Is(err, gateway.ErrUnavailable) {
 		t.Error(err)

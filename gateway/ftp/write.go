@@ -13,7 +13,7 @@ import (
 	"github.com/jlaffaye/ftp"
 
 	"github.com/larderhq/larder/gateway"
-	"github.com/larderhq/larder/gateway/internal/upload"
+	"github.com/larderhq/larder/gateway/internal/conduit"
 )
 
 // Put implements gateway.Writer. The octets go to a file of a name of its own in the same
@@ -28,7 +28,7 @@ import (
 // FTP cannot exclude that another writer comes between.
 func (s *Source) Put(ctx context.Context, name string, body io.Reader, size int64, _ http.Header, only gateway.If) (gateway.Info, error) {
 	u := &replacement{src: s, name: name, only: only}
-	octets := upload.New(body, size)
+	octets := conduit.New(body, size)
 	defer func() { _ = octets.Finish(ctx) }() // should run not come to it
 	err := s.change(ctx, name, func(l *lease) error {
 		err := l.explain(l.guarded(func() error { return u.run(ctx, l, octets) }))
@@ -87,7 +87,7 @@ type replacement struct {
 	old   string // what was the object, once it may be there
 }
 
-func (u *replacement) run(ctx context.Context, l *lease, body *upload.Body) error {
+func (u *replacement) run(ctx context.Context, l *lease, body *conduit.Body) error {
 	c := l.conn
 	if u.name == "" {
 		return fmt.Errorf("it is the root: %w", fs.ErrPermission)
@@ -107,12 +107,12 @@ func (u *replacement) run(ctx context.Context, l *lease, body *upload.Body) erro
 }
 
 // store sends the octets.
-func (u *replacement) store(ctx context.Context, c *conn, body *upload.Body) error {
+func (u *replacement) store(ctx context.Context, c *conn, body *conduit.Body) error {
 	stop := context.AfterFunc(ctx, func() { body.GiveUp(ctx.Err()) })
 	sent := &counter{Reader: body}
 	err := c.Stor(c.at(u.temp), sent)
 	stop()
-	if failed := body.Finish(ctx); failed != nil && !errors.Is(failed, upload.ErrEarly) {
+	if failed := body.Finish(ctx); failed != nil && !errors.Is(failed, conduit.ErrEarly) {
 		c.kill() // what the server made of it is not known
 		return fmt.Errorf("%w: %w", errBody, failed)
 	}

@@ -8,27 +8,27 @@ import (
 	"io"
 	"net/http"
 
-	"github.com/larderhq/larder/gateway/internal/upload"
+	"github.com/larderhq/larder/gateway/internal/conduit"
 )
 
 // errBegun is for a body that cannot be sent again.
 var errBegun = errors.New("the body was read already")
 
 // exchange sends a request with the body of q, if there is one. That the server says it
-// succeeded before it had all of it is upload.ErrEarly. The body is not read any
+// succeeded before it had all of it is conduit.ErrEarly. The body is not read any
 // more then, unless ctx ended.
 func (s *Source) exchange(ctx context.Context, req *http.Request, q request) (*http.Response, error) {
 	if q.size == 0 {
 		return s.trip(ctx, req)
 	}
-	var body *upload.Body
+	var body *conduit.Body
 	finish := func() error { return nil }
 	next := func() (io.ReadCloser, error) {
 		_ = finish() // the attempt before
 		if body != nil && q.octets == nil && body.Begun() {
 			return nil, errBegun
 		}
-		b := upload.New(q.reader(), q.size)
+		b := conduit.New(q.reader(), q.size)
 		forget := context.AfterFunc(ctx, func() { b.GiveUp(ctx.Err()) })
 		body, finish = b, func() error {
 			forget()
@@ -40,7 +40,7 @@ func (s *Source) exchange(ctx context.Context, req *http.Request, q request) (*h
 	req.GetBody = next
 	resp, err := s.trip(ctx, req)
 	failed := finish()
-	if failed == nil || errors.Is(failed, upload.ErrEarly) && (err != nil || resp.StatusCode/100 != 2) {
+	if failed == nil || errors.Is(failed, conduit.ErrEarly) && (err != nil || resp.StatusCode/100 != 2) {
 		return resp, err
 	}
 	if err == nil {

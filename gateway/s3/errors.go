@@ -13,7 +13,7 @@ import (
 	"regexp"
 
 	"github.com/larderhq/larder/gateway"
-	"github.com/larderhq/larder/gateway/internal/upload"
+	"github.com/larderhq/larder/gateway/internal/conduit"
 )
 
 var (
@@ -138,7 +138,7 @@ func unreachable(ctx context.Context, err error) error {
 		err = io.ErrUnexpectedEOF // no reader may take it for the end
 	}
 	var untrusted *tls.CertificateVerificationError
-	if errors.As(err, &untrusted) || errors.Is(err, upload.ErrLonger) {
+	if errors.As(err, &untrusted) || errors.Is(err, conduit.ErrLonger) {
 		return err // another try finds the same
 	}
 	return fmt.Errorf("%w: %w", gateway.ErrUnavailable, err)

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/larderhq/larder/gateway"
-	"github.com/larderhq/larder/gateway/internal/upload"
+	"github.com/larderhq/larder/gateway/internal/conduit"
 )
 
 const (
@@ -98,10 +98,10 @@ func (s *Source) page(ctx context.Context, under, token string, n int) (*page, e
 		return nil, s.refusal(resp)
 	}
 	s.exists.Store(true)
-	d := upload.NewDocument(resp.Body, maxXML)
+	d := conduit.NewDocument(resp.Body, maxXML)
 	p, err := read(d)
 	switch failed := d.Failed(); {
-	case errors.Is(failed, upload.ErrLarge):
+	case errors.Is(failed, conduit.ErrLarge):
 		return nil, errTooLong
 	case failed != nil:
 		return nil, unreachable(ctx, failed)
@@ -113,7 +113,7 @@ func (s *Source) page(ctx context.Context, under, token string, n int) (*page, e
 
 // read reads a page, one of its entries at a time, to the end of the answer, so that its
 // connection can be used again.
-func read(d *upload.Document) (*page, error) {
+func read(d *conduit.Document) (*page, error) {
 	p := &page{}
 	begun, ended := false, false
 	for {
@@ -141,7 +141,7 @@ func read(d *upload.Document) (*page, error) {
 }
 
 // take reads a child of the root.
-func (p *page) take(d *upload.Document, start xml.StartElement) error {
+func (p *page) take(d *conduit.Document, start xml.StartElement) error {
 	if len(p.Contents)+len(p.CommonPrefixes) > maxEntries {
 		return fmt.Errorf("it has more than %d entries", maxEntries)
 	}

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/larderhq/larder/gateway"
-	"github.com/larderhq/larder/gateway/internal/upload"
+	"github.com/larderhq/larder/gateway/internal/conduit"
 )
 
 // skip is how many octets of an answer are read and thrown away at most, rather
@@ -285,7 +285,7 @@ func contentRange(resp *http.Response) (off, end, size int64, err error) {
 		resp.Body = struct {
 			io.Reader
 			io.Closer
-		}{upload.Exactly(resp.Body, end-off), resp.Body}
+		}{conduit.Exactly(resp.Body, end-off), resp.Body}
 	}
 	return off, end, size, nil
 }

@@ -11,7 +11,7 @@ import (
 	"net/http"
 
 	"github.com/larderhq/larder/gateway"
-	"github.com/larderhq/larder/gateway/internal/upload"
+	"github.com/larderhq/larder/gateway/internal/conduit"
 )
 
 const (
@@ -62,7 +62,7 @@ func (s *Source) put(ctx context.Context, name string, body io.Reader, size int6
 	case size > s.maxPut:
 		info, err = u.large(ctx, body, size)
 	case size <= small:
-		octets, failed := io.ReadAll(upload.Exactly(body, size))
+		octets, failed := io.ReadAll(conduit.Exactly(body, size))
 		if failed != nil {
 			return gateway.Info{}, fmt.Errorf("the body: %w", failed)
 		}

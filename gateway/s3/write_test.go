@@ -18,7 +18,7 @@ import (
 
 	"github.com/larderhq/larder/gateway"
 	"github.com/larderhq/larder/gateway/gatewaytest"
-	"github.com/larderhq/larder/gateway/internal/upload"
+	"github.com/larderhq/larder/gateway/internal/conduit"
 )
 
 // sized is a body that can nothing but be read.
@@ -498,7 +498,7 @@ func TestAServerThatDoesNotTakeAllHasNotStoredIt(t *testing.T) {
 	})
 	for name, size := range map[string]int64{"one": 3 << 20, "parts": 5 << 20, "parts in memory": -1} {
 		_, err := src.Put(t.Context(), "o", io.LimitReader(endless{}, cmp.Or(max(size, 0), 5<<20)), size, nil, gateway.If{})
-		if !errors.Is(err, upload.ErrEarly) {
+		if !errors.Is(err, conduit.ErrEarly) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

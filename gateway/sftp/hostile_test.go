@@ -48,9 +48,9 @@ func TestSuccessThatTellsNothingIsAnError(t *testing.T) {
 			}
 		})
 		s.put(t, "x", []byte("here"), gatewaytest.Past())
-		src := closing(t, s.source(t))
+		src := gatewaytest.Closing(t, s.source(t))
 		ask := func() error {
-			_, readErr := read(t.Context(), src, "x", 0, -1)
+			_, readErr := gatewaytest.Read(t.Context(), src, "x", 0, -1)
 			_, listErr := src.List(t.Context(), "", 9)
 			_, putErr := src.Put(t.Context(), "y", strings.NewReader("new"), 3, nil, gateway.If{})
 			return errors.Join(readErr, listErr, putErr)
@@ -78,14 +78,14 @@ func TestEmptySuccessOfStatvfsIsNoRoomKnown(t *testing.T) {
 			return 0, nil
 		}
 	})
-	if _, err := closing(t, s.source(t)).Put(t.Context(), "x", strings.NewReader("new"), 3, nil, gateway.If{}); err == nil || errors.Is(err, gateway.ErrFull) || errors.Is(err, gateway.ErrUnavailable) {
+	if _, err := gatewaytest.Closing(t, s.source(t)).Put(t.Context(), "x", strings.NewReader("new"), 3, nil, gateway.If{}); err == nil || errors.Is(err, gateway.ErrFull) || errors.Is(err, gateway.ErrUnavailable) {
 		t.Error(err)
 	}
 }
 
 func TestPanicOfTheLibraryEndsTheConnectionOnly(t *testing.T) {
 	s := serve(t)
-	src := closing(t, s.source(t))
+	src := gatewaytest.Closing(t, s.source(t))
 	c, err := src.conns.get(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -105,7 +105,7 @@ func TestSizeThatIsNoneIsRefused(t *testing.T) {
 			return 0, nil
 		}
 	})
-	if _, err := closing(t, s.source(t)).Open(t.Context(), "x", gateway.Want{}); !errors.Is(err, gateway.ErrUnavailable) {
+	if _, err := gatewaytest.Closing(t, s.source(t)).Open(t.Context(), "x", gateway.Want{}); !errors.Is(err, gateway.ErrUnavailable) {
 		t.Error(err)
 	}
 }
@@ -115,7 +115,7 @@ func TestBrokenBodyIsTakenUp(t *testing.T) {
 		s := serve(t)
 		octets := gatewaytest.Octets(200_000, 1)
 		s.put(t, "x", octets, gatewaytest.Past())
-		src := closing(t, s.source(t))
+		src := gatewaytest.Closing(t, s.source(t))
 		o, err := src.Open(t.Context(), "x", gateway.Want{N: -1})
 		if err != nil {
 			t.Fatal(err)
@@ -167,7 +167,7 @@ func TestSwapThatBreaksOffIsEnded(t *testing.T) {
 				}
 			})
 			s.put(t, "x", []byte("old"), gatewaytest.Past())
-			_, err := closing(t, s.source(t)).Put(t.Context(), "x", strings.NewReader("new"), 3, nil, gateway.If{})
+			_, err := gatewaytest.Closing(t, s.source(t)).Put(t.Context(), "x", strings.NewReader("new"), 3, nil, gateway.If{})
 			want := "new"
 			if err != nil {
 				want = "old"
@@ -197,7 +197,7 @@ func TestSwapIsEndedWithoutTheClient(t *testing.T) {
 		}
 	})
 	s.put(t, "x", []byte("old"), gatewaytest.Past())
-	if _, err := closing(t, s.source(t)).Put(ctx, "x", strings.NewReader("new"), 3, nil, gateway.If{}); err != nil {
+	if _, err := gatewaytest.Closing(t, s.source(t)).Put(ctx, "x", strings.NewReader("new"), 3, nil, gateway.If{}); err != nil {
 		t.Error(err)
 	}
 	if got, err := os.ReadFile(filepath.Join(s.dir, "x")); err != nil || string(got) != "new" {
@@ -207,7 +207,7 @@ func TestSwapIsEndedWithoutTheClient(t *testing.T) {
 
 func TestBodyThatStandsStillEndsWithTheContext(t *testing.T) {
 	s := serve(t)
-	src := closing(t, s.source(t))
+	src := gatewaytest.Closing(t, s.source(t))
 	body, in := io.Pipe()
 	defer in.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -228,7 +228,7 @@ func TestNoFolderIsRemoved(t *testing.T) {
 		}
 	})
 	s.put(t, "x", []byte("here"), gatewaytest.Past())
-	if err := closing(t, s.source(t)).Delete(t.Context(), "x", gateway.If{}); err == nil || s.count(opRmdir) != 0 {
+	if err := gatewaytest.Closing(t, s.source(t)).Delete(t.Context(), "x", gateway.If{}); err == nil || s.count(opRmdir) != 0 {
 		t.Errorf("%v, RMDIR %d times", err, s.count(opRmdir))
 	}
 }

@@ -24,26 +24,9 @@ import (
 	"github.com/larderhq/larder/gateway/gatewaytest"
 )
 
-func read(ctx context.Context, s *Source, name string, off, n int64) ([]byte, error) {
-	o, err := s.Open(ctx, name, gateway.Want{Off: off, N: n})
-	if err != nil {
-		return nil, err
-	}
-	defer o.Close()
-	if n < 0 {
-		n = o.Info().Size - off
-	}
-	r, err := o.Range(ctx, off, n)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	return io.ReadAll(r)
-}
-
 func TestAsksNothingBeforeItIsAsked(t *testing.T) {
 	s := serve(t)
-	src := closing(t, s.source(t))
+	src := gatewaytest.Closing(t, s.source(t))
 	for _, name := range []string{"a\nb", "a\rb", "a\x00", "\x7f", "..", "a/../b", "a/./b", "a//b", "/a", "a/", `a\..\b`, "a/.. /b", strings.Repeat("a/", 100) + "a"} {
 		if _, err := src.Open(t.Context(), name, gateway.Want{N: -1}); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("Open %q: %v", name, err)
@@ -67,11 +50,11 @@ func TestFewConnectionsCarryManyRequests(t *testing.T) {
 	s := serve(t)
 	octets := gatewaytest.Octets(1<<20, 1)
 	s.put(t, "x", octets, gatewaytest.Past())
-	src := closing(t, s.source(t, func(o *Options) { o.Conns = 2 }))
+	src := gatewaytest.Closing(t, s.source(t, func(o *Options) { o.Conns = 2 }))
 	var wg sync.WaitGroup
 	for range 24 {
 		wg.Go(func() {
-			if got, err := read(t.Context(), src, "x", 0, -1); err != nil || !bytes.Equal(got, octets) {
+			if got, err := gatewaytest.Read(t.Context(), src, "x", 0, -1); err != nil || !bytes.Equal(got, octets) {
 				t.Errorf("%d octets, %v", len(got), err)
 			}
 		})
@@ -86,8 +69,8 @@ func TestRelativeRootIsBelowHome(t *testing.T) {
 	s := serve(t)
 	s.put(t, "sub/x", []byte("here"), gatewaytest.Past())
 	for root, name := range map[string]string{"": "sub/x", "sub": "x", ".": "sub/x"} {
-		src := closing(t, s.source(t, func(o *Options) { o.Root = root }))
-		if got, err := read(t.Context(), src, name, 0, -1); err != nil || string(got) != "here" {
+		src := gatewaytest.Closing(t, s.source(t, func(o *Options) { o.Root = root }))
+		if got, err := gatewaytest.Read(t.Context(), src, name, 0, -1); err != nil || string(got) != "here" {
 			t.Errorf("root %q: %q %v", root, got, err)
 		}
 	}
@@ -96,8 +79,8 @@ func TestRelativeRootIsBelowHome(t *testing.T) {
 func TestBrokenConnectionIsReplaced(t *testing.T) {
 	s := serve(t)
 	s.put(t, "x", []byte("here"), gatewaytest.Past())
-	src := closing(t, s.source(t))
-	if _, err := read(t.Context(), src, "x", 0, -1); err != nil {
+	src := gatewaytest.Closing(t, s.source(t))
+	if _, err := gatewaytest.Read(t.Context(), src, "x", 0, -1); err != nil {
 		t.Fatal(err)
 	}
 	c, err := src.conns.get(t.Context())
@@ -107,14 +90,14 @@ func TestBrokenConnectionIsReplaced(t *testing.T) {
 	src.conns.put(c)
 	s.hangUp()
 	<-c.dead // noticed though nobody asks
-	if got, err := read(t.Context(), src, "x", 0, -1); err != nil || string(got) != "here" {
+	if got, err := gatewaytest.Read(t.Context(), src, "x", 0, -1); err != nil || string(got) != "here" {
 		t.Errorf("%q %v", got, err)
 	}
 }
 
 func TestPeerThatVanishedIsNoticed(t *testing.T) {
 	s := serve(t, func(s *server) { s.mute = true })
-	src := closing(t, s.source(t))
+	src := gatewaytest.Closing(t, s.source(t))
 	src.beat = 10 * time.Millisecond
 	c, err := src.conns.get(t.Context())
 	if err != nil {
@@ -127,7 +110,7 @@ func TestPeerThatVanishedIsNoticed(t *testing.T) {
 // TestRefusalIsASignOfLife: no server knows the question, and all answer it.
 func TestRefusalIsASignOfLife(t *testing.T) {
 	s := serve(t, func(s *server) { s.beats = make(chan byte, 100) })
-	src := closing(t, s.source(t))
+	src := gatewaytest.Closing(t, s.source(t))
 	src.beat = 300 * time.Millisecond
 	c, err := src.conns.get(t.Context())
 	if err != nil {
@@ -144,7 +127,7 @@ func TestRefusalIsASignOfLife(t *testing.T) {
 
 func TestIdleConnectionIsClosed(t *testing.T) {
 	s := serve(t)
-	src := closing(t, s.source(t))
+	src := gatewaytest.Closing(t, s.source(t))
 	src.beat, src.idle = 5*time.Millisecond, time.Millisecond
 	o, err := src.Open(t.Context(), "", gateway.Want{})
 	if err != nil {
@@ -188,7 +171,7 @@ func TestLinksDoNotLeadOut(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		src := closing(t, s.source(t))
+		src := gatewaytest.Closing(t, s.source(t))
 		for _, name := range []string{"out", "outdir", "outdir/secret", "up", "self", "none", "beside", "up/" + filepath.Base(filepath.Dir(s.dir))} {
 			if _, err := src.Open(t.Context(), name, gateway.Want{N: -1}); !errors.Is(err, fs.ErrNotExist) && (name != "self" || err == nil) {
 				t.Errorf("resolves %t: Open %q: %v", resolves, name, err)
@@ -217,7 +200,7 @@ func TestLinksDoNotLeadOut(t *testing.T) {
 			t.Errorf("resolves %t: listed %q", resolves, names)
 		}
 		for _, name := range []string{"in", "indir/x"} {
-			got, err := read(t.Context(), src, name, 0, -1)
+			got, err := gatewaytest.Read(t.Context(), src, name, 0, -1)
 			if resolves && (err != nil || string(got) != "inside") || !resolves && !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("resolves %t: %q: %q %v", resolves, name, got, err)
 			}
@@ -245,8 +228,8 @@ func TestRangeOfHugeObjectReadsLittle(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = f.Close()
-	src := closing(t, s.source(t))
-	got, err := read(t.Context(), src, "huge", size-mib, mib)
+	src := gatewaytest.Closing(t, s.source(t))
+	got, err := gatewaytest.Read(t.Context(), src, "huge", size-mib, mib)
 	if err != nil || !bytes.Equal(got, end) || s.count(opRead) != 32 {
 		t.Errorf("%d octets by %d requests, %v", len(got), s.count(opRead), err)
 	}
@@ -256,8 +239,8 @@ func TestRangeOfHugeObjectReadsLittle(t *testing.T) {
 func TestRoundTrips(t *testing.T) {
 	s := serve(t)
 	s.put(t, "dir/x", []byte("here"), gatewaytest.Past())
-	src := closing(t, s.source(t))
-	if _, err := read(t.Context(), src, "dir/x", 0, -1); err != nil {
+	src := gatewaytest.Closing(t, s.source(t))
+	if _, err := gatewaytest.Read(t.Context(), src, "dir/x", 0, -1); err != nil {
 		t.Fatal(err)
 	}
 	for kind, want := range map[byte]int{opRealpath: 2, opOpen: 1, opFstat: 2, opRead: 1} { // one REALPATH is of the root
@@ -293,14 +276,14 @@ func TestReadsAreAskedForAhead(t *testing.T) {
 		}
 	})
 	s.put(t, "x", make([]byte, 4<<20), gatewaytest.Past())
-	src := closing(t, s.source(t))
+	src := gatewaytest.Closing(t, s.source(t))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	go func() {
 		<-many // though not one of them was answered
 		cancel()
 	}()
-	if _, err := read(ctx, src, "x", 0, -1); !errors.Is(err, context.Canceled) {
+	if _, err := gatewaytest.Read(ctx, src, "x", 0, -1); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 }
@@ -319,8 +302,8 @@ func TestHangingServerHarmsNobodyElse(t *testing.T) {
 			}
 		})
 		s.put(t, "x", []byte("here"), gatewaytest.Past())
-		src := closing(t, s.source(t, func(o *Options) { o.Conns = 1 }))
-		if _, err := read(t.Context(), src, "x", 0, -1); err != nil {
+		src := gatewaytest.Closing(t, s.source(t, func(o *Options) { o.Conns = 1 }))
+		if _, err := gatewaytest.Read(t.Context(), src, "x", 0, -1); err != nil {
 			t.Fatal(err)
 		}
 		hangs.Store(true)
@@ -337,12 +320,12 @@ func TestHangingServerHarmsNobodyElse(t *testing.T) {
 		case opWrite:
 			_, err = src.Put(ctx, "new", strings.NewReader("new"), 3, nil, gateway.If{})
 		default:
-			_, err = read(ctx, src, "x", 0, -1)
+			_, err = gatewaytest.Read(ctx, src, "x", 0, -1)
 		}
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("type %d: %v", what, err)
 		}
-		if got, err := read(t.Context(), src, "x", 0, -1); err != nil || string(got) != "here" {
+		if got, err := gatewaytest.Read(t.Context(), src, "x", 0, -1); err != nil || string(got) != "here" {
 			t.Errorf("type %d, after it: %q %v", what, got, err)
 		}
 		if n := s.dials(); n != 1 {
@@ -364,7 +347,7 @@ func TestServerThatAnswersNobodyIsLeft(t *testing.T) {
 		}
 	})
 	s.put(t, "x", []byte("here"), gatewaytest.Past())
-	src := closing(t, s.source(t))
+	src := gatewaytest.Closing(t, s.source(t))
 	ctx, cancel := context.WithCancel(t.Context())
 	o, err := src.Open(ctx, "x", gateway.Want{N: -1})
 	if err != nil {
@@ -397,7 +380,7 @@ func TestShortAnswersAreFilledUp(t *testing.T) {
 		}
 	})
 	s.put(t, "x", octets, gatewaytest.Past())
-	if got, err := read(t.Context(), closing(t, s.source(t)), "x", 0, -1); err != nil || !bytes.Equal(got, octets) {
+	if got, err := gatewaytest.Read(t.Context(), gatewaytest.Closing(t, s.source(t)), "x", 0, -1); err != nil || !bytes.Equal(got, octets) {
 		t.Errorf("%d octets, %v", len(got), err)
 	}
 }
@@ -428,7 +411,7 @@ func TestMalformedAnswersAreErrors(t *testing.T) {
 		})
 		s.put(t, "x", octets, gatewaytest.Past())
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-		got, err := read(ctx, closing(t, s.source(t)), "x", 0, -1)
+		got, err := gatewaytest.Read(ctx, gatewaytest.Closing(t, s.source(t)), "x", 0, -1)
 		cancel()
 		if err == nil && !bytes.Equal(got, octets) || err == nil && what != "nothing" {
 			t.Errorf("%s: %d octets, %v", what, len(got), err)
@@ -439,7 +422,7 @@ func TestMalformedAnswersAreErrors(t *testing.T) {
 func TestTruncatedObjectIsChanged(t *testing.T) {
 	s := serve(t)
 	s.put(t, "x", make([]byte, 300_000), gatewaytest.Past())
-	src := closing(t, s.source(t))
+	src := gatewaytest.Closing(t, s.source(t))
 	o, err := src.Open(t.Context(), "x", gateway.Want{N: -1})
 	if err != nil {
 		t.Fatal(err)
@@ -467,7 +450,7 @@ func TestEndlessFolderIsBrokenOff(t *testing.T) {
 			return reName, b
 		}
 	})
-	src := closing(t, s.source(t))
+	src := gatewaytest.Closing(t, s.source(t))
 	got, err := src.List(t.Context(), "", 50)
 	if err != nil || len(got) != 50 || got[49].Size != 7 {
 		t.Errorf("%d entries, %v", len(got), err)
@@ -492,7 +475,7 @@ func TestNamesFromTheServerStayInTheFolder(t *testing.T) {
 			return reName, b
 		}
 	})
-	got, err := closing(t, s.source(t)).List(t.Context(), "", 50)
+	got, err := gatewaytest.Closing(t, s.source(t)).List(t.Context(), "", 50)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -523,7 +506,7 @@ func TestFailedReplacementLeavesTheOldObject(t *testing.T) {
 		}
 	})
 	s.put(t, "x", []byte("old"), gatewaytest.Past())
-	src := closing(t, s.source(t))
+	src := gatewaytest.Closing(t, s.source(t))
 	if _, err := src.Put(t.Context(), "x", strings.NewReader("new"), 3, nil, gateway.If{}); err == nil {
 		t.Error("went through")
 	}
@@ -555,7 +538,7 @@ func TestReplacesWithoutTheExtension(t *testing.T) {
 			}
 		})
 		s.put(t, "x", []byte("old"), gatewaytest.Past())
-		src := closing(t, s.source(t))
+		src := gatewaytest.Closing(t, s.source(t))
 		_, err := src.Put(t.Context(), "x", strings.NewReader("new"), 3, nil, gateway.If{})
 		want := "new"
 		if failing > 0 {
@@ -584,7 +567,7 @@ func TestAbsentHoldsToTheEnd(t *testing.T) {
 			return 0, nil
 		}
 	})
-	src := closing(t, s.source(t))
+	src := gatewaytest.Closing(t, s.source(t))
 	if _, err := src.Put(t.Context(), "x", strings.NewReader("mine"), 4, nil, gateway.If{Absent: true}); !errors.Is(err, gateway.ErrConflict) {
 		t.Error(err)
 	}
@@ -610,7 +593,7 @@ func TestFullDiskIsTold(t *testing.T) {
 				return 0, nil
 			}
 		})
-		src := closing(t, s.source(t))
+		src := gatewaytest.Closing(t, s.source(t))
 		_, err := src.Put(t.Context(), "x", strings.NewReader("new"), 3, nil, gateway.If{})
 		if err == nil || errors.Is(err, gateway.ErrFull) != (free == 0) {
 			t.Errorf("%d blocks free: %v", free, err)
@@ -633,11 +616,11 @@ func TestBreakWithinPutLeavesNothing(t *testing.T) {
 		}
 	})
 	s.put(t, "x", []byte("old"), gatewaytest.Past())
-	src := closing(t, s.source(t))
+	src := gatewaytest.Closing(t, s.source(t))
 	if _, err := src.Put(t.Context(), "x", strings.NewReader("new"), 3, nil, gateway.If{}); !errors.Is(err, gateway.ErrUnavailable) {
 		t.Error(err)
 	}
-	if got, err := read(t.Context(), src, "x", 0, -1); err != nil || string(got) != "old" {
+	if got, err := gatewaytest.Read(t.Context(), src, "x", 0, -1); err != nil || string(got) != "old" {
 		t.Errorf("%q %v", got, err)
 	}
 	if l := leftovers(t, s.dir); len(l) > 0 {
@@ -648,7 +631,7 @@ func TestBreakWithinPutLeavesNothing(t *testing.T) {
 func TestPutReplacesALinkAndDeleteRemovesIt(t *testing.T) {
 	s := serve(t, resolving)
 	s.put(t, "target", []byte("stays"), gatewaytest.Past())
-	src := closing(t, s.source(t))
+	src := gatewaytest.Closing(t, s.source(t))
 	for _, change := range []func() error{
 		func() error {
 			_, err := src.Put(t.Context(), "link", strings.NewReader("new"), 3, nil, gateway.If{})

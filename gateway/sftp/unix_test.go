@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/larderhq/larder/gateway"
+	"github.com/larderhq/larder/gateway/gatewaytest"
 )
 
 func TestOnlyFilesAndFoldersAreOpened(t *testing.T) {
@@ -17,7 +18,7 @@ func TestOnlyFilesAndFoldersAreOpened(t *testing.T) {
 	if err := syscall.Mkfifo(filepath.Join(s.dir, "pipe"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	src := closing(t, s.source(t))
+	src := gatewaytest.Closing(t, s.source(t))
 	if _, err := src.Open(t.Context(), "pipe", gateway.Want{N: -1}); !errors.Is(err, fs.ErrNotExist) || s.count(opOpen) > 0 {
 		t.Errorf("%v, opened %d times", err, s.count(opOpen))
 	}

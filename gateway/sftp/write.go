@@ -14,7 +14,7 @@ import (
 	"github.com/pkg/sftp"
 
 	"github.com/larderhq/larder/gateway"
-	"github.com/larderhq/larder/gateway/internal/upload"
+	"github.com/larderhq/larder/gateway/internal/conduit"
 )
 
 // The extensions of OpenSSH that are used if the server has them.
@@ -114,9 +114,9 @@ func (u *replacement) run(ctx context.Context, r io.Reader, size int64) (gateway
 	if err := do(ctx, u.conn, u.prepare); err != nil {
 		return gateway.Info{}, err
 	}
-	body := upload.New(r, size)
+	body := conduit.New(r, size)
 	info, err := call(ctx, u.conn, func() (os.FileInfo, error) { return u.write(body) }, func(os.FileInfo) { u.remove() })
-	if failed := body.Finish(ctx); failed != nil && ctx.Err() == nil && !errors.Is(failed, upload.ErrEarly) {
+	if failed := body.Finish(ctx); failed != nil && ctx.Err() == nil && !errors.Is(failed, conduit.ErrEarly) {
 		err = fmt.Errorf("%w: %w", errBody, failed)
 	}
 	if err == nil {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 
 	"github.com/larderhq/larder/gateway"
+	"github.com/larderhq/larder/gateway/internal/conduit"
 )
 
 const (
@@ -201,7 +202,7 @@ func (r *reader) failed(err error) error {
 	case errors.Is(err, io.EOF):
 		err = io.ErrUnexpectedEOF
 	}
-	return unavailable(err)
+	return conduit.Unavailable(err)
 }
 
 func (r *reader) Close() error {

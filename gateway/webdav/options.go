@@ -3,13 +3,14 @@ package webdav
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/larderhq/larder/gateway/internal/conduit"
 )
 
 // Variables of the environment that Parse reads.
@@ -135,28 +136,11 @@ func Open(o Options) (*Source, error) {
 		s.authorization = "Bearer " + o.Token
 	}
 	if s.transport == nil {
-		s.pool = pool()
+		s.pool = conduit.Transport()
 		s.transport = s.pool
 	}
 	if s.now == nil {
 		s.now = time.Now
 	}
 	return s, nil
-}
-
-// pool keeps connections. It bounds those that are idle, and not those in use: Open may
-// need a second one while its first is busy, and were there a bound, many Opens could
-// wait for one another.
-func pool() *http.Transport {
-	return &http.Transport{
-		DialContext:            (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-		TLSHandshakeTimeout:    10 * time.Second,
-		MaxIdleConns:           64,
-		MaxIdleConnsPerHost:    64,
-		IdleConnTimeout:        60 * time.Second,
-		ExpectContinueTimeout:  time.Second,
-		MaxResponseHeaderBytes: 64 << 10,
-		DisableCompression:     true,
-		ForceAttemptHTTP2:      true,
-	}
 }

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/larderhq/larder/gateway"
-	"github.com/larderhq/larder/gateway/internal/upload"
+	"github.com/larderhq/larder/gateway/internal/conduit"
 )
 
 // maxAnswer is how many octets of a PROPFIND are read. One entry is some 500.
@@ -94,7 +94,7 @@ func (s *Source) entries(resp *http.Response, name string, each func(entry) bool
 		return refused(resp)
 	}
 	asked := s.segments(name)
-	d := upload.NewDocument(resp.Body, maxAnswer)
+	d := conduit.NewDocument(resp.Body, maxAnswer)
 	for {
 		t, err := d.Token()
 		if errors.Is(err, io.EOF) && d.Failed() == nil {
@@ -118,12 +118,12 @@ func (s *Source) entries(resp *http.Response, name string, each func(entry) bool
 }
 
 // unreadable tells a document that is wrong from one that did not all come.
-func unreadable(d *upload.Document, err error) error {
+func unreadable(d *conduit.Document, err error) error {
 	switch failed := d.Failed(); {
-	case errors.Is(failed, upload.ErrLarge):
+	case errors.Is(failed, conduit.ErrLarge):
 		return fmt.Errorf("the answer to PROPFIND: %w", failed)
 	case failed != nil:
-		return unavailable(failed)
+		return conduit.Unavailable(failed)
 	}
 	return fmt.Errorf("the answer to PROPFIND is not XML: %w", err)
 }

@@ -2,7 +2,6 @@ package webdav
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +10,7 @@ import (
 	"strings"
 
 	"github.com/larderhq/larder/gateway"
-	"github.com/larderhq/larder/gateway/internal/upload"
+	"github.com/larderhq/larder/gateway/internal/conduit"
 )
 
 // drained is how much of an answer that is not wanted is read, in octets, so that its
@@ -49,20 +48,9 @@ func (s *Source) do(ctx context.Context, a ask) (*http.Response, error) {
 	}
 	resp, err := s.transport.RoundTrip(r)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, conduit.Unavailable(err)
 	}
 	return resp, nil
-}
-
-// unavailable says that a request, or reading its answer, failed; unless the
-// caller had enough of it, or another try finds the same.
-func unavailable(err error) error {
-	var untrusted *tls.CertificateVerificationError
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
-		errors.Is(err, upload.ErrLonger) || errors.As(err, &untrusted) {
-		return err
-	}
-	return fmt.Errorf("%w: %w", gateway.ErrUnavailable, err)
 }
 
 // done lets go of an answer. What is left of it is read if it is little.

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/larderhq/larder/gateway/internal/upload"
+	"github.com/larderhq/larder/gateway/internal/conduit"
 )
 
 // errSize is for an answer without a length.
@@ -93,7 +93,7 @@ func received(resp *http.Response, st *state) (*stream, error) {
 		resp.Body = struct {
 			io.Reader
 			io.Closer
-		}{upload.Exactly(resp.Body, end-off), resp.Body}
+		}{conduit.Exactly(resp.Body, end-off), resp.Body}
 	}
 	st.size = total
 	return &stream{body: resp.Body, pos: off, end: end}, nil

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/larderhq/larder/gateway"
-	"github.com/larderhq/larder/gateway/internal/upload"
+	"github.com/larderhq/larder/gateway/internal/conduit"
 )
 
 // cleanup is how long a Put that failed tries to remove what it wrote.
@@ -133,7 +133,7 @@ func (s *Source) mkcol(ctx context.Context, name string) (int, error) {
 // upload writes size octets of r. The server is asked first whether it wants them
 // (Expect): so r is not begun in vain, and the server has begun once r is read.
 func (s *Source) upload(ctx context.Context, name string, r io.Reader, size int64, kind string) (tag string, err error) {
-	b := upload.New(r, size)
+	b := conduit.New(r, size)
 	defer context.AfterFunc(ctx, func() { b.GiveUp(ctx.Err()) })()
 	a := ask{method: http.MethodPut, name: name, body: b, size: size, header: http.Header{"Expect": {"100-continue"}}}
 	if kind != "" {
@@ -149,7 +149,7 @@ func (s *Source) upload(ctx context.Context, name string, r io.Reader, size int6
 	resp, err := s.do(ctx, a)
 	failed := b.Finish(ctx)
 	if err != nil {
-		if failed != nil && !errors.Is(failed, upload.ErrEarly) {
+		if failed != nil && !errors.Is(failed, conduit.ErrEarly) {
 			err = failed // it is why the request failed
 		}
 		return "", err

@@ -2,7 +2,6 @@ package webhdfs
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,8 +9,7 @@ import (
 	"net/http"
 	"net/url"
 
-	"github.com/larderhq/larder/gateway"
-	"github.com/larderhq/larder/gateway/internal/upload"
+	"github.com/larderhq/larder/gateway/internal/conduit"
 )
 
 // prefix is what WebHDFS puts before the path of a file.
@@ -55,7 +53,7 @@ func (s *Source) send(ctx context.Context, method, u string, body io.Reader, siz
 	}
 	resp, err := s.transport.RoundTrip(r)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, conduit.Unavailable(err)
 	}
 	return resp, nil
 }
@@ -74,17 +72,6 @@ func (s *Source) redirected(resp *http.Response) (string, error) {
 	return u.String(), nil
 }
 
-// unavailable says that a request, or reading its answer, failed; unless the
-// caller had enough of it, or another try finds the same.
-func unavailable(err error) error {
-	var untrusted *tls.CertificateVerificationError
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
-		errors.Is(err, upload.ErrLonger) || errors.As(err, &untrusted) {
-		return err
-	}
-	return fmt.Errorf("%w: %w", gateway.ErrUnavailable, err)
-}
-
 // done lets go of an answer. What is left of it is read if it is little.
 func done(resp *http.Response) {
 	_, _ = io.CopyN(io.Discard, resp.Body, maxReply) // the connection is closed if this fails
@@ -100,7 +87,7 @@ func reply(resp *http.Response, v any) error {
 	}
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxReply))
 	if err != nil {
-		return unavailable(err)
+		return conduit.Unavailable(err)
 	}
 	if len(b) == 0 {
 		return nil
@@ -119,5 +106,5 @@ func ended(ctx context.Context, err error) error {
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
-	return unavailable(err)
+	return conduit.Unavailable(err)
 }

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/larderhq/larder/gateway"
-	"github.com/larderhq/larder/gateway/internal/upload"
+	"github.com/larderhq/larder/gateway/internal/conduit"
 )
 
 // maxListing is how many octets of a listing are read. One entry is some 400.
@@ -175,7 +175,7 @@ func statuses(r io.Reader, each func(status) (more bool, err error)) error {
 		case errors.As(err, &syntax), errors.As(err, &kind):
 			return fmt.Errorf("the name node's answer is not as WebHDFS has it: %w", err)
 		}
-		return unavailable(err)
+		return conduit.Unavailable(err)
 	}
 	for _, want := range []json.Token{json.Delim('{'), "FileStatuses", json.Delim('{'), "FileStatus", json.Delim('[')} {
 		switch t, err := d.Token(); {
@@ -257,7 +257,7 @@ func (o *object) read(ctx context.Context, off, n int64) (io.ReadCloser, error) 
 	return struct {
 		io.Reader
 		io.Closer
-	}{upload.Exactly(resp.Body, n), resp.Body}, nil
+	}{conduit.Exactly(resp.Body, n), resp.Body}, nil
 }
 
 // obedient fails unless the server obeys offset: it asks for two octets where only the

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/larderhq/larder/gateway"
-	"github.com/larderhq/larder/gateway/internal/upload"
+	"github.com/larderhq/larder/gateway/internal/conduit"
 )
 
 // cleanup is how long a Put that failed tries to remove what it wrote.
@@ -105,7 +105,7 @@ func (s *Source) create(ctx context.Context, name string, r io.Reader, size int6
 // them (Expect): so r is not begun in vain.
 func (s *Source) upload(ctx context.Context, u string, r io.Reader, size int64) (sent int64, err error) {
 	counted := &counter{r: r}
-	b := upload.New(counted, size)
+	b := conduit.New(counted, size)
 	defer context.AfterFunc(ctx, func() { b.GiveUp(ctx.Err()) })()
 	var body io.Reader = b
 	if size == 0 {
@@ -117,7 +117,7 @@ func (s *Source) upload(ctx context.Context, u string, r io.Reader, size int64) 
 	resp, err := s.send(ctx, http.MethodPut, u, body, size)
 	failed := b.Finish(ctx)
 	if err != nil {
-		if failed != nil && !errors.Is(failed, upload.ErrEarly) {
+		if failed != nil && !errors.Is(failed, conduit.ErrEarly) {
 			err = failed // it is why the request failed
 		}
 		return 0, err

@@ -1,6 +1,6 @@
-// Package upload reads what is sent to storage over HTTP, no octet too many, and never
+// Package conduit reads what is sent to storage over HTTP, no octet too many, and never
 // longer than its request lives. What comes from storage it can count as well.
-package upload
+package conduit
 
 import (
 	"context"
