@@ -1,5 +1,5 @@
-// Package conduit reads what is sent to storage over HTTP, no octet too many, and never
-// longer than its request lives. What comes from storage it can count as well.
+// Package conduit carries octets to and from storage: no octet too many, and for no longer
+// than the request lives.
 package conduit
 
 import (
