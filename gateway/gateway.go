@@ -231,6 +231,13 @@ func (x *exchange) told(err error) {
 	}
 }
 
+// startOver answers for an error in place of what was begun, of which nothing was sent.
+func (x *exchange) startOver(err error) {
+	clear(x.w.Header())
+	x.begin()
+	x.fail(err)
+}
+
 // abort breaks the answer off: what was sent is not whole.
 func (x *exchange) abort(err error) {
 	x.told(err)

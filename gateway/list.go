@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"html/template"
+	"io/fs"
 	"net/http"
 	"slices"
 	"strings"
@@ -31,7 +32,7 @@ func (x *exchange) folder(name string) {
 		defer o.Close()
 		x.send(index, o, c)
 		return
-	case !errors.Is(err, errFolder) && statusIsNot(err, http.StatusNotFound):
+	case !errors.Is(err, errFolder) && !errors.Is(err, fs.ErrNotExist):
 		x.fail(err)
 		return
 	}
@@ -40,14 +41,14 @@ func (x *exchange) folder(name string) {
 		return
 	}
 	infos, err := x.list(x.r.Context(), name, maxListing+1)
-	if err != nil && (name != "" || statusIsNot(err, http.StatusNotFound)) {
+	if err != nil && (name != "" || !errors.Is(err, fs.ErrNotExist)) {
 		x.fail(err)
 		return
 	}
 	x.listing(name, infos)
 }
 
-// A folder is a listing as programs get it. Truncated: there is more than that.
+// A folderList is a listing as programs get it. Truncated: there is more than that.
 type folderList struct {
 	Path      string  `json:"path"`
 	Truncated bool    `json:"truncated"`
@@ -70,7 +71,7 @@ func (x *exchange) listing(name string, infos []Info) {
 		all.Path += strings.ToValidUTF8(name, "\uFFFD") + "/"
 	}
 	for _, i := range infos[:min(len(infos), maxListing)] {
-		if i.Name == "" || strings.Contains(i.Name, "/") || !ValidName(i.Name, false) || strings.HasPrefix(i.Name, Draft) || !x.opt.Dotfiles && hidden(i.Name) || !x.traits.Flat && strings.Contains(i.Name, `\`) {
+		if i.Name == "" || strings.Contains(i.Name, "/") || !ValidName(i.Name, false) || x.opt.hides(1, i.Name) || !x.traits.Flat && strings.Contains(i.Name, `\`) {
 			continue // it has no path
 		}
 		e := entry{Name: strings.ToValidUTF8(i.Name, "\uFFFD"), Folder: i.Folder, Ref: reference(i.Name, i.Folder)}

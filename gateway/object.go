@@ -41,7 +41,7 @@ var errFolder = errors.New("it is a folder")
 // orFolder is errFolder if what could not be opened is a folder of flat storage. That
 // it is none has to be certain, for absence is remembered.
 func (x *exchange) orFolder(name string, err error) error {
-	if !x.traits.Flat || statusIsNot(err, http.StatusNotFound) {
+	if !x.traits.Flat || !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	infos, unknown := x.list(x.r.Context(), name, 1)
@@ -52,11 +52,6 @@ func (x *exchange) orFolder(name string, err error) error {
 		return unknown
 	}
 	return err
-}
-
-func statusIsNot(err error, status int) bool {
-	s, _ := statusOf(err)
-	return s != status
 }
 
 // toFolder leads to the same folder with a slash after it. The target is relative to
@@ -78,6 +73,16 @@ func (x *exchange) openObject(name string, want Want) (Object, error) {
 	return o, err
 }
 
+// look tells of an object without reading it.
+func (x *exchange) look(name string) (Info, error) {
+	o, err := x.openObject(name, Want{})
+	if err != nil {
+		return Info{}, err
+	}
+	defer o.Close()
+	return o.Info(), nil
+}
+
 // send answers with an object, or a part of it, or that it did not change (RFC 9110
 // §§13, 14).
 func (x *exchange) send(name string, o Object, c conditions) {
@@ -95,7 +100,7 @@ func (x *exchange) send(name string, o Object, c conditions) {
 	}
 	if !c.hold(tag, info.Modified) {
 		head.Del("Cache-Control")
-		x.refuse(http.StatusPreconditionFailed, "the object is not as the request's conditions say")
+		x.fail(ErrConflict)
 		return
 	}
 	if info.Size < 0 {
@@ -113,9 +118,7 @@ func (x *exchange) send(name string, o Object, c conditions) {
 	}
 	defer b.close()
 	if err := x.describe(name, &info, b); err != nil {
-		clear(head)
-		x.begin()
-		x.fail(err)
+		x.startOver(err)
 		return
 	}
 	w := &prompt{ResponseWriter: x.w, x: x, b: b}
@@ -143,9 +146,7 @@ func (p *prompt) WriteHeader(status int) {
 		}
 		if err := p.b.begin(); err != nil {
 			p.refused = true
-			clear(p.Header())
-			p.x.begin()
-			p.x.fail(err)
+			p.x.startOver(err)
 			return
 		}
 	case http.StatusRequestedRangeNotSatisfiable: // it tells of itself, not of the object

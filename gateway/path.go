@@ -51,12 +51,11 @@ func (o *Options) Shows(name string) bool {
 	return true
 }
 
-// hides tells whether the segment of a name at i keeps it from being served.
+// hides tells whether the segment of a name at i keeps it from being served. Listings
+// show /.well-known as little as others.
 func (o *Options) hides(i int, segment string) bool {
-	return strings.HasPrefix(segment, Draft) || !o.Dotfiles && hidden(segment) && !(i == 0 && segment == ".well-known")
+	return strings.HasPrefix(segment, Draft) || !o.Dotfiles && strings.HasPrefix(segment, ".") && !(i == 0 && segment == ".well-known")
 }
-
-func hidden(segment string) bool { return strings.HasPrefix(segment, ".") }
 
 // reference is a segment as a reference to it from a page of its folder. The "./"
 // keeps a colon in it from making it a scheme (RFC 3986 §4.2).

@@ -44,7 +44,7 @@ func (p Patience) withDefaults() Patience {
 	return p
 }
 
-// asking is how a Handler asks remote storage. Nil asks without bounds.
+// asking is how a Handler asks remote storage.
 type asking struct {
 	Patience
 	places chan struct{}
@@ -55,11 +55,8 @@ func newAsking(p Patience) *asking {
 	return &asking{Patience: p, places: make(chan struct{}, p.Requests)}
 }
 
-// enter takes one of the places, which leave gives back.
+// enter takes one of the places.
 func (a *asking) enter(ctx context.Context) error {
-	if a == nil {
-		return nil
-	}
 	select {
 	case a.places <- struct{}{}:
 		return nil
@@ -82,14 +79,8 @@ func (a *asking) hold(ctx context.Context, ask func() error) error {
 	if err := a.enter(ctx); err != nil {
 		return err
 	}
-	defer a.leave()
+	defer func() { <-a.places }()
 	return ask()
-}
-
-func (a *asking) leave() {
-	if a != nil {
-		<-a.places
-	}
 }
 
 // errBusy is not worth asking again for: that was waiting already.
@@ -134,7 +125,7 @@ func (l *lease) explain(err error) error {
 
 // again tells whether a question is worth asking again after err, and waits.
 func (a *asking) again(ctx context.Context, try int, err error) bool {
-	if a == nil || try >= a.Tries || ctx.Err() != nil || !errors.Is(err, ErrUnavailable) || errors.Is(err, errSlow) || errors.Is(err, errBusy) {
+	if try >= a.Tries || ctx.Err() != nil || !errors.Is(err, ErrUnavailable) || errors.Is(err, errSlow) || errors.Is(err, errBusy) {
 		return false
 	}
 	most := a.Backoff << (try - 1)
@@ -261,7 +252,7 @@ type resuming struct {
 	try       int // since octets came last
 }
 
-func (r *resuming) open() (err error) {
+func (r *resuming) open() error {
 	return r.o.ask.hold(r.o.lease, func() (err error) {
 		l := r.o.lease
 		l.renew()

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -72,6 +73,15 @@ type Want struct {
 	// after which nothing changed for the client, zero for none. Only one is set.
 	Unless      string
 	UnlessSince time.Time
+}
+
+// Met tells whether the client has what i tells of, as far as that is certain. It is for
+// storage that cannot be asked with a condition.
+func (w *Want) Met(i *Info) bool {
+	if i.Folder || !i.Certain {
+		return false
+	}
+	return w.Unless != "" && w.Unless == i.Version || !w.UnlessSince.IsZero() && !i.Modified.After(w.UnlessSince)
 }
 
 // An Object is one version of something stored, or a folder. One goroutine at a
@@ -209,6 +219,11 @@ func ByTime(size int64, modified, now time.Time, grain time.Duration) (version s
 
 // Draft is what the names of objects begin with that are being written.
 const Draft = ".larder-"
+
+// NewDraft returns a name that nothing has, beside name.
+func NewDraft(name string) string {
+	return name[:strings.LastIndexByte(name, '/')+1] + Draft + rand.Text()
+}
 
 // Grain is for ByTime where the clock is that of another machine, and tells seconds.
 const Grain = time.Minute

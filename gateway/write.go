@@ -26,14 +26,9 @@ func (x *exchange) guard(name string) (only If, ok bool) {
 	if c.match == nil && c.since == nil && none == nil {
 		return only, true
 	}
-	var tag string
-	var info Info
-	o, err := x.openObject(name, Want{})
+	info, err := x.look(name)
 	switch {
 	case err == nil:
-		info = o.Info()
-		_ = o.Close() // opened for reading
-		tag, _ = validators(&info)
 		only.Version = info.Version
 	case errors.Is(err, fs.ErrNotExist):
 		only.Absent = true
@@ -45,6 +40,7 @@ func (x *exchange) guard(name string) (only If, ok bool) {
 		return only, false
 	}
 	// RFC 9110 §13.2.2
+	tag, _ := validators(&info)
 	holds := c.hold(tag, info.Modified)
 	if only.Absent {
 		holds = c.match == nil
@@ -55,7 +51,7 @@ func (x *exchange) guard(name string) (only If, ok bool) {
 		})
 	}
 	if !holds {
-		x.refuse(http.StatusPreconditionFailed, "the object is not as the request's conditions say")
+		x.fail(ErrConflict)
 	}
 	return only, holds
 }
@@ -79,11 +75,8 @@ func (x *exchange) put(name string) {
 	}
 	created := only.Absent
 	if only == (If{}) {
-		o, err := x.openObject(name, Want{})
-		switch {
-		case err == nil:
-			_ = o.Close() // opened for reading
-		case errors.Is(err, errFolder):
+		_, err := x.look(name)
+		if errors.Is(err, errFolder) {
 			x.refuse(http.StatusConflict, aFolder)
 			return
 		}
@@ -154,23 +147,17 @@ func (x *exchange) remove(name string) {
 		if !errors.Is(err, fs.ErrNotExist) {
 			x.wrote(name) // who knows how far it came
 		}
-		if errors.Is(err, fs.ErrPermission) && x.isAFolder(name) {
-			x.refuse(http.StatusConflict, aFolder)
-			return
+		if errors.Is(err, fs.ErrPermission) {
+			if _, looked := x.look(name); errors.Is(looked, errFolder) {
+				x.refuse(http.StatusConflict, aFolder)
+				return
+			}
 		}
 		x.fail(err)
 		return
 	}
 	x.wrote(name)
 	x.w.WriteHeader(http.StatusNoContent)
-}
-
-func (x *exchange) isAFolder(name string) bool {
-	o, err := x.openObject(name, Want{})
-	if err == nil {
-		_ = o.Close() // opened for reading
-	}
-	return errors.Is(err, errFolder)
 }
 
 func (x *exchange) wrote(name string) {

@@ -2,7 +2,6 @@ package file
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -30,7 +29,7 @@ func (s *Source) Put(_ context.Context, name string, body io.Reader, size int64,
 	}
 	dir := path.Dir(name)
 	made, err := s.makeFolders(dir)
-	draft := path.Join(dir, gateway.Draft+rand.Text())
+	draft := gateway.NewDraft(name)
 	var info fs.FileInfo
 	if err == nil {
 		info, err = s.draft(draft, body, size, mode)

@@ -22,18 +22,10 @@ func (s *Source) Open(ctx context.Context, name string, want gateway.Want) (gate
 	if err != nil {
 		return nil, err
 	}
-	if had(want, o.info) {
+	if want.Met(&o.info) {
 		o.info = gateway.Info{Unchanged: true, Version: o.info.Version, Modified: o.info.Modified}
 	}
 	return o, nil
-}
-
-// had tells whether the client has what info tells of.
-func had(want gateway.Want, info gateway.Info) bool {
-	if info.Folder || !info.Certain {
-		return false
-	}
-	return want.Unless != "" && want.Unless == info.Version || !want.UnlessSince.IsZero() && !info.Modified.After(want.UnlessSince)
 }
 
 // List implements gateway.Source. Of a server that tells times to the second (MLSD), there are times.

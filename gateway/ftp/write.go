@@ -2,7 +2,6 @@ package ftp
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -99,7 +98,7 @@ func (u *replacement) run(ctx context.Context, l *lease, body *conduit.Body) err
 	if err := c.makeFolder(folder); err != nil {
 		return err
 	}
-	u.temp = below(folder, unique())
+	u.temp = below(folder, gateway.NewDraft(""))
 	if err := u.store(ctx, c, body); err != nil {
 		return err
 	}
@@ -127,9 +126,6 @@ func (u *replacement) store(ctx context.Context, c *conn, body *conduit.Body) er
 	}
 	return nil
 }
-
-// unique is a name that nothing has.
-func unique() string { return gateway.Draft + rand.Text() }
 
 // makeFolder makes a folder, and those that it is in, if there is none.
 func (c *conn) makeFolder(name string) error {
@@ -172,7 +168,7 @@ func (u *replacement) replace(l *lease) error {
 	}
 	l.outlive(ownTime)
 	folder, _ := split(u.name)
-	u.old = below(folder, unique())
+	u.old = below(folder, gateway.NewDraft(""))
 	return denied(u.swap(l.conn))
 }
 

@@ -2,14 +2,11 @@ package rclone
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	iofs "io/fs"
 	"net/http"
-	"path"
 
 	"github.com/larderhq/larder/gateway"
 	"github.com/rclone/rclone/fs"
@@ -138,7 +135,7 @@ func (s *Source) stage(ctx context.Context, name string, body *measured, fields 
 	if s.f.Features().Move == nil {
 		return nil, errRename
 	}
-	temporary := beside(name)
+	temporary := gateway.NewDraft(name)
 	o, err := s.direct(ctx, temporary, body, fields, only)
 	var old fs.Object
 	if err == nil {
@@ -153,13 +150,6 @@ func (s *Source) stage(ctx context.Context, name string, body *measured, fields 
 }
 
 var errRename = fmt.Errorf("the remote cannot rename, and half an upload can be seen: %w", iofs.ErrPermission)
-
-// beside is a name in the same folder that is shown to nobody and meets no other.
-func beside(name string) string {
-	var b [8]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return path.Join(path.Dir(name), gateway.Draft+hex.EncodeToString(b[:]))
-}
 
 // Delete looks an object up and removes it. Another writer can come between.
 func (s *Source) Delete(ctx context.Context, name string, only gateway.If) error {

@@ -26,7 +26,7 @@ func (s *Source) replace(ctx context.Context, o fs.Object, temporary, name strin
 	if old == nil {
 		return s.settle(ctx, err, name, temporary, "")
 	}
-	aside := beside(name)
+	aside := gateway.NewDraft(name)
 	if ctx.Err() != nil || errors.Is(meaning(err), gateway.ErrUnavailable) {
 		return s.settle(ctx, err, name, temporary, aside)
 	}

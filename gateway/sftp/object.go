@@ -39,20 +39,12 @@ func (o *object) find(ctx context.Context, want gateway.Want) error {
 	switch {
 	case o.info.Size < 0:
 		return fmt.Errorf("a size of %d: %w", o.info.Size, gateway.ErrUnavailable)
-	case had(want, o.info):
+	case want.Met(&o.info):
 		o.info = gateway.Info{Unchanged: true, Version: o.info.Version, Modified: o.info.Modified}
 	case want.N != 0 && o.info.Size > 0:
 		return o.open(ctx)
 	}
 	return nil
-}
-
-// had tells whether the client has what info tells of.
-func had(want gateway.Want, info gateway.Info) bool {
-	if info.Folder || !info.Certain {
-		return false
-	}
-	return want.Unless != "" && want.Unless == info.Version || !want.UnlessSince.IsZero() && !info.Modified.After(want.UnlessSince)
 }
 
 // info is what the server tells of a regular file or folder.

@@ -2,7 +2,6 @@ package sftp
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -142,12 +141,9 @@ func (u *replacement) prepare() error {
 	folder, base := split(u.name)
 	var err error
 	u.folder, err = u.conn.folder(folder)
-	u.target, u.temp = below(u.folder, base), below(u.folder, unique())
+	u.target, u.temp = below(u.folder, base), below(u.folder, gateway.NewDraft(""))
 	return err
 }
-
-// unique is a name that nothing has.
-func unique() string { return gateway.Draft + rand.Text() }
 
 // folder returns the path of a folder, which it makes if there is none.
 func (c *conn) folder(name string) (string, error) {
@@ -229,7 +225,7 @@ func (u *replacement) replace(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	u.old = below(u.folder, unique())
+	u.old = below(u.folder, gateway.NewDraft(""))
 	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), ownTime)
 	defer cancel()
 	err = do(own, u.conn, u.swap)

@@ -2,14 +2,12 @@ package webdav
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/larderhq/larder/gateway"
@@ -55,7 +53,7 @@ func (s *Source) put(ctx context.Context, name string, body io.Reader, size int6
 			return nil, err
 		}
 	}
-	temporary := strings.TrimPrefix(parent(name)+"/.larder-"+rand.Text(), "/")
+	temporary := gateway.NewDraft(name)
 	put, err := s.upload(ctx, temporary, body, size, fields.Get("Content-Type"))
 	if err == nil && only.Version != "" {
 		_, err = s.writable(ctx, name, only)

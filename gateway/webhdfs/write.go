@@ -2,7 +2,6 @@ package webhdfs
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"io/fs"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/larderhq/larder/gateway"
@@ -40,7 +38,7 @@ func (s *Source) put(ctx context.Context, name string, body io.Reader, size int6
 			return status{}, err
 		}
 	}
-	temporary := strings.TrimPrefix(parent(name)+"/.larder-"+rand.Text(), "/")
+	temporary := gateway.NewDraft(name)
 	st, err := s.create(ctx, temporary, body, size)
 	if err == nil && only.Version != "" {
 		_, err = s.writable(ctx, name, only)

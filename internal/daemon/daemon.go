@@ -112,19 +112,21 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // New makes a Daemon that listens, but does not answer before Run. Its errors
 // are of type *Error; after one, nothing is left behind, and Log is not closed.
-func New(o Options) (*Daemon, error) {
+func New(o Options) (_ *Daemon, err error) {
 	d := &Daemon{opt: o}
 	forward, err := d.open()
 	if err != nil {
 		return nil, err
 	}
+	defer func() {
+		if err != nil {
+			d.abandon()
+		}
+	}()
 	if d.listener, err = net.Listen("tcp", o.Listen); err != nil {
-		_ = d.leave() // nothing was asked yet
 		return nil, &Error{Option: "Listen", Err: err}
 	}
 	if err = d.listenAdmin(); err != nil {
-		_ = d.listener.Close()
-		_ = d.leave()
 		return nil, err
 	}
 	o.Limits.Conns = places(o.Limits.Conns, openFiles())
@@ -134,11 +136,6 @@ func New(o Options) (*Daemon, error) {
 	}
 	c := o.Engine
 	if d.store, c.Terms.Secret, err = openStore(&o); err != nil {
-		_ = d.listener.Close()
-		_ = d.leave()
-		if d.adminListener != nil {
-			_ = d.adminListener.Close()
-		}
 		return nil, err
 	}
 	c.Forward = forward.transport
@@ -163,6 +160,16 @@ func New(o Options) (*Daemon, error) {
 		Standing: c.Standing, Store: d.store, Clock: c.Clock, Sink: c.Sink, Decide: d.engine.Decide,
 	})
 	return d, nil
+}
+
+// abandon lets go of what New has opened. Nothing was asked yet.
+func (d *Daemon) abandon() {
+	_ = d.leave()
+	for _, l := range []net.Listener{d.listener, d.adminListener} {
+		if l != nil {
+			_ = l.Close()
+		}
+	}
 }
 
 // assembled has the engine answer, and assembles pages.
