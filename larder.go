@@ -334,7 +334,7 @@ func (g *groups) touched(group func(*http.Request) string) func(*http.Request) t
 // do not bring it back. The URI is that which clients ask for. The error says that
 // it is none.
 func (c *Cache) Purge(ctx context.Context, uri string) error {
-	return c.each(uri, func(f *face, u *url.URL) bool { return f.Purge(ctx, u) })
+	return c.each(uri, func(f *face, u *url.URL) bool { return f.ForgetURL(ctx, u) })
 }
 
 // Touch has what is kept for an absolute URI refreshed gracefully: the next request

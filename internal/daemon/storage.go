@@ -66,9 +66,9 @@ func (d *Daemon) startWatching() (stop func()) {
 	ready := make(chan struct{})
 	watching.Go(func() {
 		// What was answered before the watch began may have changed before it.
-		err := d.watch.source.Watch(ctx, func() { d.engine.PurgeAll(); close(ready) }, d.changed)
+		err := d.watch.source.Watch(ctx, func() { d.engine.ForgetAll(); close(ready) }, d.changed)
 		if err != nil && ctx.Err() == nil {
-			d.engine.PurgeAll()
+			d.engine.ForgetAll()
 			d.opt.Notes.Warn(fmt.Sprintf("changes are noticed only when answers have expired, from now on: %v", err))
 		}
 	})
@@ -91,12 +91,12 @@ func (d *Daemon) changed(c gateway.Change) {
 		return
 	}
 	if c.Under {
-		d.engine.PurgeAll()
+		d.engine.ForgetAll()
 		return
 	}
 	for _, path := range c.Paths(d.opt.Gateway.Listing) {
 		if u, err := url.Parse("http://storage" + path); err == nil {
-			d.engine.Purge(context.Background(), u)
+			d.engine.ForgetURL(context.Background(), u)
 		}
 	}
 }

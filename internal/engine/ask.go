@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/larderhq/larder/internal/flight"
+	"github.com/larderhq/larder/internal/purge"
 	"github.com/larderhq/larder/internal/rules"
 )
 
@@ -40,12 +41,12 @@ func (x *exchange) refresh() {
 }
 
 // tooOld tells whether f, which is still bringing a body, was asked before the version
-// changed or the resource was touched.
+// changed or the resource was touched or purged.
 func (x *exchange) tooOld(f *flight.Flight[*landing]) bool {
 	select {
 	case <-f.Landed():
 		l := f.Result()
-		return l.res != nil && l.res.Outdated(&x.req)
+		return l.res != nil && (l.res.Outdated(&x.req) || x.overtook(l.res))
 	default:
 		return false
 	}
@@ -84,7 +85,7 @@ func (x *exchange) ask(d *rules.Decision) bool {
 			if leader {
 				return x.land(f.Result(), d)
 			}
-			return x.share(f.Result())
+			return x.share(f)
 		case <-timeout:
 			if leader {
 				x.abandon(f, true)
@@ -235,7 +236,7 @@ func (x *exchange) abandon(f *flight.Flight[*landing], wanted bool) {
 // staleAllowed tells whether what is stored may stand in for the origin.
 func (x *exchange) staleAllowed(failure rules.Failure) rules.Verdict {
 	k := x.chosen()
-	if k == nil || x.req.GuardsState() || x.unconditional || x.whole == nil && !x.req.Ranged() {
+	if k == nil || x.req.GuardsState() || x.unconditional || x.whole == nil && !x.req.Ranged() || k.verdict(x.key, x.e) == purge.Gone {
 		return rules.Verdict{}
 	}
 	steady, _ := x.e.Clock()
@@ -316,7 +317,8 @@ func (x *exchange) land(l *landing, d *rules.Decision) bool {
 }
 
 // share makes an answer of what another's fetch came to, if it may.
-func (x *exchange) share(l *landing) bool {
+func (x *exchange) share(f *flight.Flight[*landing]) bool {
+	l := f.Result()
 	if l.failure() {
 		if v := x.staleAllowed(l.asFailure()); v.Store {
 			x.event.ForwardStatus = l.status
@@ -337,6 +339,12 @@ func (x *exchange) share(l *landing) bool {
 	case l.res != nil && l.res.Outdated(&x.req):
 		// It was asked for before the version changed, which is no answer for
 		// those who came after that: one of us asks anew.
+		x.outdated++
+		x.alone = x.outdated > 2
+		return false
+	case l.res != nil && x.overtook(l.res):
+		// The same, for a purge; and nobody else is to join it.
+		f.Disown()
 		x.outdated++
 		x.alone = x.outdated > 2
 		return false

@@ -5,19 +5,19 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/larderhq/larder/internal/canon"
 	"github.com/larderhq/larder/internal/flight"
 	"github.com/larderhq/larder/internal/message"
+	"github.com/larderhq/larder/internal/purge"
 	"github.com/larderhq/larder/internal/rules"
 )
 
-// Purge forgets what is stored for u, all variants of it, and keeps fetches under
+// ForgetURL forgets what is stored for u, all variants of it, and keeps fetches under
 // way from storing it again. It returns false if u is no URI that could be asked for.
-func (e *Engine) Purge(ctx context.Context, u *url.URL) bool {
+func (e *Engine) ForgetURL(ctx context.Context, u *url.URL) bool {
 	t, ok := canon.Resource(u)
 	if ok {
 		e.invalidate(ctx, &t, nil)
@@ -25,17 +25,9 @@ func (e *Engine) Purge(ctx context.Context, u *url.URL) bool {
 	return ok
 }
 
-// PurgeAll forgets all that is stored, and keeps fetches under way from being found.
-// It takes no time however much there is: what is stored is not found any more, and
-// leaves the store as what nobody asks for does. After a restart with a store that
-// lasts and the same Site it would be found again.
-func (e *Engine) PurgeAll() {
-	site := e.Site + "\x00" + strconv.FormatUint(e.purges.Add(1), 10)
-	e.site.Store(&site)
-	if e.Standing != nil {
-		e.Standing.ChangedAll()
-	}
-}
+// ForgetAll has nothing that was asked for until now be served any more. It takes no time,
+// however much there is. Where a store lasts, it is found again after a restart.
+func (e *Engine) ForgetAll() { e.Ledger.Bump() }
 
 // outdated is a version that nothing ever has.
 const outdated = "\x00outdated"
@@ -70,6 +62,7 @@ type Passing struct {
 	known  bool // the target is one that could be kept
 	asked  time.Time
 	posted *flight.Flight[*landing]
+	ticket purge.Ticket // with posted
 }
 
 // Pass begins a Passing, before the origin is asked. r is as the client made it.
@@ -81,7 +74,7 @@ func (e *Engine) Pass(r *http.Request) *Passing {
 		u.Host = r.Host
 	}
 	if p.target, p.known = canon.Resource(&u); p.known && r.Method == http.MethodPost {
-		p.posted = e.flights.Alone(e.key(&p.target)) // see Engine.pass
+		p.posted, p.ticket = e.flights.Alone(e.key(&p.target)), e.Ledger.Begin() // see Engine.pass
 	}
 	return p
 }
@@ -101,28 +94,31 @@ func (p *Passing) Answered(res *http.Response) {
 	if !p.known {
 		return
 	}
+	stamp := &rules.Stored{Header: rules.Header(res.Header), Stamp: p.ticket.Stamp}
 	if ctx := context.WithoutCancel(p.r.Context()); rules.Invalidates(p.r.Method, res.StatusCode) {
-		p.e.forget(ctx, &p.target, rules.Header(res.Header), p.policy, p.posted)
+		p.e.forget(ctx, &p.target, stamp, p.policy, p.posted)
 	}
 	if p.posted != nil {
-		p.keep(res)
+		p.keep(res, stamp.Stamp)
 	}
 }
 
 func (p *Passing) end() {
 	if p.posted != nil {
 		p.posted.End()
+		p.ticket.End()
 	}
 }
 
 // keep has the answer to a POST go into the store while it is read, if it may.
-func (p *Passing) keep(res *http.Response) {
+func (p *Passing) keep(res *http.Response, stamp uint64) {
 	e, terms := p.e, &p.policy.Terms
 	req := rules.ReadRequest(p.r.Method, rules.Header(message.EndToEnd(p.r.Header)))
 	req.Marks = p.policy.marks(p.r)
 	at := rules.Receipt{Asked: p.asked}
 	at.Arrived, at.Wall = e.Clock()
 	stored := rules.Receive(&req, res.StatusCode, message.EndToEnd(res.Header), at, terms)
+	stored.Stamp = stamp
 	if !rules.Storable(&req, stored, p.target.URL(), terms).Store {
 		return
 	}
@@ -140,6 +136,7 @@ func (p *Passing) keep(res *http.Response) {
 	unbind := context.AfterFunc(e.ctx, func() { _ = from.Close() }) // which ends a Read that waits
 	e.spawn(func() {
 		defer unbind()
+		defer p.ticket.End()
 		defer j.f.End()
 		fill()
 	})

@@ -9,12 +9,12 @@ import (
 	"net/http"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/larderhq/larder/internal/canon"
 	"github.com/larderhq/larder/internal/flight"
 	"github.com/larderhq/larder/internal/observe"
+	"github.com/larderhq/larder/internal/purge"
 	"github.com/larderhq/larder/internal/rules"
 	"github.com/larderhq/larder/internal/standing"
 	"github.com/larderhq/larder/store"
@@ -37,6 +37,10 @@ type Config struct {
 	// Site keeps the keys of one site apart from those of another in the same
 	// store.
 	Site string
+
+	// Ledger knows what was purged. Nil: one of the Engine's own, which ends with it. It may
+	// be that of several Engines.
+	Ledger *purge.Ledger
 
 	// Paths says that the origin knows resources by their paths alone, as storage
 	// does: hosts, schemes and queries are no part of a key.
@@ -194,8 +198,6 @@ type Engine struct {
 	exchanges   sync.Pool
 	hit         string // how our member of Cache-Status begins on a hit
 	spoken      spoken
-	site        atomic.Pointer[string] // what keys begin with; see PurgeAll
-	purges      atomic.Uint64
 
 	// background holds the fetches, which outlive the clients that caused them.
 	background     sync.WaitGroup
@@ -220,7 +222,9 @@ func New(c Config) *Engine {
 	if e.Standing != nil {
 		e.Store = changing{e.Store, e.Standing}
 	}
-	e.site.Store(&e.Site)
+	if e.Ledger == nil {
+		e.Ledger = purge.New(purge.Options{Paths: c.Paths})
+	}
 	e.uncacheable.seed()
 	e.backoff.seed()
 	e.spoken.learn(spokenFor)
@@ -234,13 +238,13 @@ func New(c Config) *Engine {
 func NewSecret() []byte { return []byte(rand.Text() + rand.Text()) }
 
 // key is what t is stored under.
-func (e *Engine) key(t *canon.Target) []byte { return e.keyOf(t, *e.site.Load(), nil) }
+func (e *Engine) key(t *canon.Target) []byte { return e.appendKey(nil, t) }
 
-func (e *Engine) keyOf(t *canon.Target, site string, dst []byte) []byte {
+func (e *Engine) appendKey(dst []byte, t *canon.Target) []byte {
 	if e.Paths {
-		return t.AppendPathKey(dst, site)
+		return t.AppendPathKey(dst, e.Site)
 	}
-	return t.AppendKey(dst, site)
+	return t.AppendKey(dst, e.Site)
 }
 
 // policy is what holds for r.

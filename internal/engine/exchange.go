@@ -12,6 +12,7 @@ import (
 	"github.com/larderhq/larder/internal/canon"
 	"github.com/larderhq/larder/internal/field"
 	"github.com/larderhq/larder/internal/observe"
+	"github.com/larderhq/larder/internal/purge"
 	"github.com/larderhq/larder/internal/rules"
 	"github.com/larderhq/larder/internal/standing"
 	"github.com/larderhq/larder/store"
@@ -30,7 +31,6 @@ type exchange struct {
 	came         time.Time // steady
 	steady, wall time.Time // when the request came, or came round again
 	target       canon.Target
-	site         *string // what the key begins with
 	req          rules.Request
 	event        observe.Event
 	counted      countedWriter
@@ -167,16 +167,10 @@ func (x *exchange) read() (err error) {
 	if x.target, err = canon.Parse(x.r, x.secure()); err != nil {
 		return err
 	}
-	x.name()
+	x.key = x.e.appendKey(x.key[:0], &x.target)
 	x.req = rules.ReadRequest(x.r.Method, x.e.view(x.r, &x.target))
 	x.req.Marks = x.policy.marks(x.r)
 	return nil
-}
-
-// name finds the key.
-func (x *exchange) name() {
-	x.site = x.e.site.Load()
-	x.key = x.e.keyOf(&x.target, *x.site, x.key[:0])
 }
 
 // marks are what p says of r.
@@ -264,10 +258,6 @@ func (x *exchange) lookup() {
 	x.whole, x.part = nil, nil
 	if x.e.Standing != nil {
 		x.moment = x.e.Standing.Moment(x.key)
-		if x.site != x.e.site.Load() { // all was purged between name and Moment
-			x.name()
-			x.moment = x.e.Standing.Moment(x.key)
-		}
 	}
 	var err error
 	x.entries, err = x.e.Store.Lookup(x.r.Context(), x.key, x.entries[:0])
@@ -279,7 +269,7 @@ func (x *exchange) lookup() {
 		if err != nil {
 			x.event.Fault = err
 		}
-		if k != nil {
+		if k != nil && k.verdict(x.key, x.e) != purge.Gone {
 			x.candidates = append(x.candidates, k.Stored)
 			x.kept = append(x.kept, k)
 		}
@@ -322,7 +312,7 @@ func (x *exchange) decide() rules.Decision {
 	if k == nil || x.unconditional || x.req.GuardsState() || x.whole == nil && x.r.Method == http.MethodHead {
 		return rules.Absent(&x.req, x.miss, &x.policy.Terms)
 	}
-	d := rules.Reuse(&x.req, k.Stored, &x.policy.Terms, x.steady)
+	d := rules.Reuse(&x.req, k.Stored, &x.policy.Terms, x.steady, k.verdict(x.key, x.e) == purge.Stale)
 	if x.whole == nil && !x.req.Ranged() && d.Action != rules.Refuse {
 		// A fresh prefix helps, but does not do; a stale one does not help.
 		if fresh := d.Action == rules.Serve; !fresh || !rules.NotModified(&x.req, k.Stored) {

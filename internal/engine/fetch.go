@@ -13,6 +13,7 @@ import (
 	"github.com/larderhq/larder/internal/flight"
 	"github.com/larderhq/larder/internal/interim"
 	"github.com/larderhq/larder/internal/message"
+	"github.com/larderhq/larder/internal/purge"
 	"github.com/larderhq/larder/internal/rules"
 )
 
@@ -28,6 +29,7 @@ type interimResponse struct {
 // A job is one fetch: all it needs of the request that caused it.
 type job struct {
 	f      *flight.Flight[*landing]
+	ticket purge.Ticket // from fly on
 	policy *Policy
 	key    []byte
 	target canon.Target
@@ -171,6 +173,12 @@ func clearConditions(header http.Header) {
 // long as nobody but the client would miss it: others wait for a shared fetch,
 // and so does the store.
 func (e *Engine) fly(ctx context.Context, j *job) {
+	j.ticket = e.Ledger.Begin()
+	for _, k := range []**kept{&j.stored, &j.validating, &j.replacing, &j.prefix} {
+		if *k != nil && (*k).verdict(j.key, e) == purge.Gone { // since it was looked up: a validation would bring it back
+			*k = nil
+		}
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	unbind := context.AfterFunc(e.ctx, cancel)
 	detach := func() bool { return true }
@@ -178,6 +186,7 @@ func (e *Engine) fly(ctx context.Context, j *job) {
 		detach = context.AfterFunc(j.client, cancel)
 	}
 	e.spawn(func() {
+		defer j.ticket.End()
 		defer j.f.End()
 		l, fill := e.fetch(ctx, j)
 		detach()
@@ -317,7 +326,11 @@ func (e *Engine) attempt(ctx context.Context, j *job) (*arrival, *fault) {
 	if j.prefix != nil {
 		rules.Rest(j.prefix.Stored, out.Header)
 	}
-	return e.send(out, &j.req, j.policy)
+	a, f := e.send(out, &j.req, j.policy)
+	if a != nil {
+		a.stored.Stamp = j.ticket.Stamp
+	}
+	return a, f
 }
 
 // send asks the origin and reads the head of the answer.
@@ -355,9 +368,12 @@ func (e *Engine) freshen(ctx context.Context, j *job, a *arrival) *landing {
 	}
 	common := rules.Kept(updated, &j.policy.Terms)
 	l.common = e.prepare(old.entry, common, j.policy)
+	e.counted(j.key, old)
 	j.f.Commit(func() {
-		// ErrGone: whoever delivers will notice, and fetch.
-		_ = e.Store.Amend(ctx, j.key, old.entry.ID, j.policy.head(common))
+		if kept, ok := e.judged(j.key, common, &j.policy.Terms); ok {
+			// ErrGone: whoever delivers will notice, and fetch.
+			_ = e.Store.Amend(ctx, j.key, old.entry.ID, j.policy.head(kept))
+		}
 	})
 	return l
 }
@@ -483,8 +499,17 @@ func (e *Engine) fill(ctx context.Context, j *job, s *spool, res *rules.Stored, 
 		return
 	}
 	committed := j.f.Commit(func() {
-		if _, err := s.w.Commit(ctx, e.replaced(ctx, j, res)...); err != nil {
+		kept, ok := e.judged(j.key, res, &j.policy.Terms)
+		if !ok {
+			s.w.Abort(nil) // it was purged since it was asked for
+			return
+		}
+		entry, err := s.w.Commit(ctx, e.replaced(ctx, j, res)...)
+		switch {
+		case err != nil:
 			s.w.Abort(nil) // a store that failed: the clients must not notice
+		case kept != res:
+			_ = e.Store.Amend(ctx, j.key, entry.ID, j.policy.head(rules.Kept(kept, &j.policy.Terms)))
 		}
 	})
 	if !committed {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/larderhq/larder/internal/field"
 	"github.com/larderhq/larder/internal/message"
+	"github.com/larderhq/larder/internal/purge"
 	"github.com/larderhq/larder/internal/rules"
 	"github.com/larderhq/larder/store"
 )
@@ -51,6 +52,8 @@ type kept struct {
 	// reply are the fields of an answer from the store without validation,
 	// but for Age and Cache-Status.
 	reply []replyField
+	// subject is what the Ledger remembers of it; nil: it was never asked.
+	subject atomic.Pointer[purge.Subject]
 	// rendered is the last Age and Cache-Status that were sent.
 	rendered atomic.Pointer[rendered]
 }
@@ -156,6 +159,7 @@ func (s *slate) decode(ctx context.Context, key []byte, entry store.Entry, e *En
 	}
 	l.Stored, l.entry, l.policy, l.reply = stored, entry, p, l.reply[:0]
 	l.rendered.Store(nil)
+	l.subject.Store(nil)
 	e.compose(&l.kept)
 	return &l.kept, nil
 }
@@ -232,7 +236,7 @@ func (e *Engine) outward(p *Policy, header rules.Header) iter.Seq2[string, []str
 			switch {
 			case via && name == "Via", p.varies() && name == "Vary":
 			case p.Terms.Surrogate && !p.Assembles && name == "Surrogate-Control":
-			case slices.Contains(p.Terms.StripTargeted, name):
+			case slices.Contains(p.Terms.StripTargeted, name), p.Terms.HidesTags(name):
 			default:
 				if !yield(name, lines) {
 					return

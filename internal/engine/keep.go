@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/larderhq/larder/internal/message"
+	"github.com/larderhq/larder/internal/purge"
 	"github.com/larderhq/larder/internal/rules"
 	"github.com/larderhq/larder/store"
 )
@@ -25,6 +26,13 @@ func (e *Engine) entries(ctx context.Context, key []byte, p *Policy) []*kept {
 		}
 	}
 	return out
+}
+
+// counted tells the Ledger that k, which was purged, is being replaced or refreshed.
+func (e *Engine) counted(key []byte, k *kept) {
+	if k.verdict(key, e) != purge.Clean {
+		e.Ledger.Count(k.subject.Load(), k.entry.Size)
+	}
 }
 
 // head is what is kept of res beside its body.
@@ -52,6 +60,7 @@ func (e *Engine) replaced(ctx context.Context, j *job, res *rules.Stored) []stor
 		if !res.Part.IsZero() && (k.Part.IsZero() || rules.Joinable(k.Stored, res)) {
 			continue
 		}
+		e.counted(j.key, k)
 		ids = append(ids, k.entry.ID)
 	}
 	return ids
@@ -148,7 +157,10 @@ func (e *Engine) joinTwo(ctx context.Context, j *job, older, newer *kept, u rule
 		return err
 	}
 	defer second.Close()
-	joined := rules.Join(older.Stored, newer.Stored, u, &j.policy.Terms)
+	joined, ok := e.judged(j.key, rules.Join(older.Stored, newer.Stored, u, &j.policy.Terms), &j.policy.Terms)
+	if !ok {
+		return store.ErrGone
+	}
 	w, err := e.Store.Create(ctx, j.key, j.policy.head(joined), u.Last-u.First+1)
 	if err != nil {
 		return err

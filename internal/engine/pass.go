@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/larderhq/larder/internal/flight"
 	"github.com/larderhq/larder/internal/interim"
 	"github.com/larderhq/larder/internal/message"
+	"github.com/larderhq/larder/internal/purge"
 	"github.com/larderhq/larder/internal/rules"
 )
 
@@ -55,8 +57,12 @@ func (x *exchange) pass(reason rules.Reason, why string) {
 	// Begun before the origin is asked, so that an invalidation meanwhile keeps
 	// the answer out of the store (RFC 9110 §9.3.3, RFC 9111 §4.4).
 	var posted *flight.Flight[*landing]
+	var stamp uint64
 	if x.r.Method == http.MethodPost {
 		posted = e.flights.Alone(x.key)
+		ticket := e.Ledger.Begin()
+		stamp = ticket.Stamp
+		defer ticket.End()
 		defer func() {
 			if posted != nil {
 				posted.End()
@@ -84,9 +90,10 @@ func (x *exchange) pass(reason rules.Reason, why string) {
 		x.tunnel(a, protocol)
 		return
 	}
+	a.stored.Stamp = stamp
 	l := &landing{status: a.StatusCode, res: a.stored, length: a.ContentLength, origin: a.Body, response: a.Response}
 	if rules.Invalidates(x.r.Method, a.StatusCode) {
-		e.forget(context.WithoutCancel(x.r.Context()), &x.target, a.stored.Header, x.policy, posted)
+		e.forget(context.WithoutCancel(x.r.Context()), &x.target, a.stored, x.policy, posted)
 	}
 	if posted != nil && rules.Storable(&x.req, a.stored, x.target.URL(), &x.policy.Terms).Store {
 		j := &job{f: posted, policy: x.policy, key: bytes.Clone(x.key), target: x.target, req: x.req, client: x.r.Context()}
@@ -209,13 +216,59 @@ func (e *Engine) invalidate(ctx context.Context, target *canon.Target, spare *fl
 	_ = e.Store.Forget(ctx, key) // a store that fails has nothing to serve
 }
 
-// forget invalidates target and what the header of an answer of it names.
-func (e *Engine) forget(ctx context.Context, target *canon.Target, header rules.Header, p *Policy, spare *flight.Flight[*landing]) {
-	e.invalidate(ctx, target, spare)
-	for _, u := range rules.Related(target.URL(), header, &p.Terms) {
+// forget invalidates target, what the header of res names, which is an answer of it, and
+// the groups that either names (RFC 9875 §2.2.1, §3).
+func (e *Engine) forget(ctx context.Context, target *canon.Target, res *rules.Stored, p *Policy, spare *flight.Flight[*landing]) {
+	targets := []canon.Target{*target}
+	for _, u := range rules.Related(target.URL(), res.Header, &p.Terms) {
 		if t, ok := canon.Resource(u); ok {
-			e.invalidate(ctx, &t, nil)
+			targets = append(targets, t)
 		}
+	}
+	groups := rules.InvalidatedGroups(res.Header, &p.Terms)
+	for i := range targets {
+		groups = append(groups, e.groupsOf(ctx, &targets[i], p)...)
+	}
+	for i := range targets {
+		e.invalidate(ctx, &targets[i], spare)
+		spare = nil
+	}
+	e.forgetGroups(ctx, target, groups, res)
+}
+
+// groupsOf are the groups of what is stored for a target, if they go with it.
+func (e *Engine) groupsOf(ctx context.Context, target *canon.Target, p *Policy) (groups []string) {
+	if p.Terms.KeepGroups || e.Paths {
+		return nil
+	}
+	for _, k := range e.entries(ctx, e.key(target), p) {
+		groups = append(groups, k.Groups(&p.Terms)...)
+	}
+	return groups
+}
+
+// forgetGroups purges groups of the origin of target, but not res, whose answer says so.
+func (e *Engine) forgetGroups(ctx context.Context, target *canon.Target, groups []string, res *rules.Stored) {
+	if len(groups) == 0 || e.Paths {
+		return
+	}
+	slices.Sort(groups)
+	o := purge.Order{By: "an answer of " + target.Host}
+	for _, g := range slices.Compact(groups) {
+		if s := (purge.Selector{Group: g, Origin: target.Scheme + "://" + target.Host}); s.Valid() == nil && len(o.Selectors) < purge.MaxSelectors {
+			o.Selectors = append(o.Selectors, s)
+		}
+	}
+	if len(o.Selectors) == 0 {
+		return // nothing can be in them
+	}
+	before := e.Ledger.Stamp()
+	r, err := e.Purge(ctx, o)
+	if errors.Is(err, purge.ErrFull) {
+		e.Ledger.Bump() // better too much than too little
+	}
+	if before == res.Stamp && uint64(r.ID) == before+1 {
+		res.Stamp = uint64(r.ID) // it is what it was made with, and nothing else came between
 	}
 }
 

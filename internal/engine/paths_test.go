@@ -40,7 +40,7 @@ func TestINV_ByPathForAllHosts(t *testing.T) {
 		w.Get("http://one.example/%C3%A9?q").WantMiss("uri-miss")
 		w.Get("/b").WantMiss("uri-miss")
 		u, err := url.Parse("http://storage/%c3%a9")
-		if err != nil || !w.Engine.Purge(t.Context(), u) {
+		if err != nil || !w.Engine.ForgetURL(t.Context(), u) {
 			t.Fatal(err)
 		}
 		w.Get("http://two.example/%C3%A9").WantMiss("uri-miss")
@@ -57,18 +57,18 @@ func TestINV_PurgeAll(t *testing.T) {
 		w.Origin(minute, minute, sim.Reply{Header: []string{"Cache-Control: max-age=60"}, Body: "old", Delay: time.Second}, sim.Reply{Header: []string{"Cache-Control: max-age=60"}, Body: "new"})
 		w.Get("/a").Want(200, "page").WantMiss("uri-miss")
 		w.Get("/a").WantHit()
-		w.Engine.PurgeAll()
+		w.Engine.ForgetAll()
 		w.Get("/a").WantMiss("uri-miss")
 		w.Get("/a").WantHit()
 
 		slow := w.Start("GET", "/b", "")
 		w.Settle()
-		w.Engine.PurgeAll()
+		w.Engine.ForgetAll()
 		w.Get("/b").Want(200, "new").WantMiss("uri-miss")
 		slow.Wait()
 		slow.Want(200, "old") // it was asked for before
 		w.Get("/b").Want(200, "new").WantHit()
-		w.Engine.PurgeAll()
+		w.Engine.ForgetAll()
 		w.Get("/b").WantMiss("uri-miss")
 	})
 }
@@ -93,7 +93,7 @@ func TestINV_PurgeAllEndsWhatStands(t *testing.T) {
 	if e.Standing.Find(&q, time.Now()) == nil {
 		t.Fatal("nothing stands")
 	}
-	e.PurgeAll()
+	e.ForgetAll()
 	if e.Standing.Find(&q, time.Now()) != nil {
 		t.Error("it still stands")
 	}

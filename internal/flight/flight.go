@@ -128,6 +128,18 @@ func (g *Group[R]) Forget(key []byte, spare *Flight[R]) {
 	}
 }
 
+// Disown is Forget for this flight alone. It does not wait for a Commit that is under way.
+func (f *Flight[R]) Disown() {
+	g := f.group
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	f.forgotten.Store(true)
+	if h := f.home; h.lanes[f.lane] == f {
+		h.remove(f)
+		h.forgotten[f] = struct{}{} // until End
+	}
+}
+
 // Len is the number of flights under way.
 func (g *Group[R]) Len() int {
 	g.mu.Lock()

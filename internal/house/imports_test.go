@@ -16,8 +16,8 @@ const module = "github.com/larderhq/larder"
 // module that stand in an earlier layer, and none else. What stands in one
 // layer does not know each other.
 var layers = [][]string{
-	{"internal/field", "internal/flight", "internal/interim", "store", "internal/evict", "internal/vfs", "store/internal/flow", "store/disk/internal/index"},
-	{"internal/rules", "store/memory", "store/disk", "store/blobs", "store/storetest", "internal/observe", "internal/canon", "internal/simulate", "internal/encode", "internal/esi"},
+	{"internal/field", "internal/flight", "internal/interim", "store", "internal/evict", "internal/vfs", "store/internal/flow", "store/disk/internal/index", "internal/canon"},
+	{"internal/rules", "store/memory", "store/disk", "store/blobs", "store/storetest", "internal/observe", "internal/purge", "internal/simulate", "internal/encode", "internal/esi", "internal/warm"},
 	{"internal/message", "internal/standing", "store/tier"},
 	{"internal/engine", "internal/page"},
 	{"internal/origin", "internal/local", "gateway", "internal/front"},

@@ -11,7 +11,7 @@ import (
 
 // version is the first octet of an encoded head. A head of another version is
 // not read: it is a miss.
-const version = 1
+const version = 2
 
 // ErrHead says that octets are no head of ours, or a damaged one.
 var ErrHead = errors.New("message: not a stored head of this version")
@@ -20,6 +20,11 @@ var ErrHead = errors.New("message: not a stored head of this version")
 func Encode(s *rules.Stored) []byte {
 	b := make([]byte, 0, 512)
 	b = append(b, version)
+	b = binary.AppendUvarint(b, s.Stamp) // first, so that who goes through many need not read more
+	b = binary.AppendUvarint(b, uint64(len(s.Marks)))
+	for _, m := range s.Marks {
+		b = binary.AppendUvarint(b, m)
+	}
 	b = binary.AppendUvarint(b, uint64(s.Status))
 	b = binary.AppendVarint(b, s.Received.UnixNano())
 	b = binary.AppendVarint(b, int64(s.InitialAge))
@@ -74,7 +79,10 @@ func (d *Decoder) Decode(head []byte, terms *rules.Terms) (*rules.Stored, error)
 	}
 	r := reader{text: string(head[1:])}
 	s := &d.stored
+	stamp, marks := r.stamps()
 	*s = rules.Stored{
+		Stamp:      stamp,
+		Marks:      marks,
 		Status:     int(r.uvarint()),
 		Received:   time.Unix(0, r.varint()),
 		InitialAge: time.Duration(r.varint()),
@@ -118,6 +126,31 @@ func (d *Decoder) Decode(head []byte, terms *rules.Terms) (*rules.Stored, error)
 		s.VaryAny = true // nobody knows for whom it was made, or it would not be kept by these terms
 	}
 	return s, nil
+}
+
+// Stamps reads of a head what a Ledger needs to tell whether it has anything to say of it,
+// and nothing else.
+func Stamps(head []byte) (stamp uint64, marks []uint64, err error) {
+	if len(head) == 0 || head[0] != version {
+		return 0, nil, ErrHead
+	}
+	r := reader{text: string(head[1:min(len(head), 64)])}
+	if stamp, marks = r.stamps(); r.bad && len(head) > 64 { // many marks
+		r = reader{text: string(head[1:])}
+		stamp, marks = r.stamps()
+	}
+	if r.bad {
+		return 0, nil, ErrHead
+	}
+	return stamp, marks, nil
+}
+
+func (r *reader) stamps() (stamp uint64, marks []uint64) {
+	stamp = r.uvarint()
+	for n := r.count(1); n > 0 && !r.bad; n-- {
+		marks = append(marks, r.uvarint())
+	}
+	return stamp, marks
 }
 
 // possible tells whether a response can be like that, and be sent.

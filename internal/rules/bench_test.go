@@ -45,7 +45,7 @@ func BenchmarkReuse(b *testing.B) {
 	for b.Loop() {
 		req := rules.ReadRequest("GET", benchRequest)
 		c := rules.Select(&req, stored, &terms)
-		if d := rules.Reuse(&req, stored[c.Whole], &terms, now.Add(time.Minute)); d.Action != rules.Serve {
+		if d := rules.Reuse(&req, stored[c.Whole], &terms, now.Add(time.Minute), false); d.Action != rules.Serve {
 			b.Fatal(d.Why)
 		}
 	}

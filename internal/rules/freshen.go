@@ -35,7 +35,7 @@ func Freshen(s *Stored, req *Request, fresh *Stored, terms *Terms) (updated *Sto
 	}
 	updated = s.merge(fresh, terms)
 	updated.Received, updated.InitialAge, updated.Delay = fresh.Received, fresh.InitialAge, fresh.Delay
-	updated.Version = fresh.Version
+	updated.Version, updated.Stamp, updated.Marks = fresh.Version, fresh.Stamp, nil
 	updated.Selecting = req.selecting(updated.Vary, terms)
 	return updated, true, "validated (RFC 9111 4.3.3)"
 }

@@ -109,7 +109,7 @@ func TestFRS03_StaleAtEquality(t *testing.T) {
 	for after, want := range map[time.Duration]rules.Action{
 		0: rules.Serve, 50*time.Second - 1: rules.Serve, 50 * time.Second: rules.Validate, 50*time.Second + 1: rules.Validate,
 	} {
-		if d := rules.Reuse(&req, s, &rules.Terms{}, arrival.Add(after)); d.Action != want {
+		if d := rules.Reuse(&req, s, &rules.Terms{}, arrival.Add(after), false); d.Action != want {
 			t.Errorf("after %v: %+v", after, d)
 		}
 	}
@@ -205,7 +205,7 @@ func TestFRS07_HeuristicDeltas(t *testing.T) {
 		5: false, 10: false, 30: false, 60: true, 300: true, 600: true, 1200: true, 1800: true, 3600: true, 43200: true, 86400: true,
 	} {
 		s := response(&rules.Terms{}, 200, "Date: "+at(0), "Last-Modified: "+at(-time.Duration(delta)*time.Second))
-		d := rules.Reuse(&req, s, &rules.Terms{}, arrival.Add(3*time.Second))
+		d := rules.Reuse(&req, s, &rules.Terms{}, arrival.Add(3*time.Second), false)
 		if got := d.Action == rules.Serve; got != fresh {
 			t.Errorf("changed %d s before: served %v", delta, got)
 		}
@@ -291,7 +291,7 @@ func TestSRV12_Immutable(t *testing.T) {
 		}
 		req := rules.ReadRequest("GET", h)
 		s := response(&c.terms, 200, "Cache-Control: "+c.policy, `ETag: "1"`)
-		if d := rules.Reuse(&req, s, &c.terms, arrival.Add(c.after)); d.Action != c.want {
+		if d := rules.Reuse(&req, s, &c.terms, arrival.Add(c.after), false); d.Action != c.want {
 			t.Errorf("%s for %q after %v: %+v, want action %d", c.policy, c.ask, c.after, d, c.want)
 		}
 	}
@@ -302,7 +302,7 @@ func TestSRV13_ImmutableOfABodyToTheClose(t *testing.T) {
 	req := rules.ReadRequest("GET", rules.Header{"Cache-Control": {"max-age=0"}})
 	s := response(&terms, 200, "Cache-Control: max-age=60, immutable", `ETag: "1"`)
 	s.ToClose = true
-	if d := rules.Reuse(&req, s, &terms, arrival.Add(5*time.Second)); d.Action != rules.Validate {
+	if d := rules.Reuse(&req, s, &terms, arrival.Add(5*time.Second), false); d.Action != rules.Validate {
 		t.Errorf("%+v", d)
 	}
 }

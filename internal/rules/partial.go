@@ -75,6 +75,8 @@ func Join(older, newer *Stored, part Part, terms *Terms) *Stored {
 	if joined.Part = part; part.First == 0 && part.Total == part.Last+1 {
 		joined.Part, joined.Status = Part{}, 200
 	}
+	joined.Stamp = min(older.Stamp, newer.Stamp) // what is about one of them is about both
+	joined.Marks = slices.Concat(older.Marks, newer.Marks)
 	joined.Policy = field.Directives{}
 	joined.Read(terms)
 	return &joined

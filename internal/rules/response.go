@@ -66,6 +66,11 @@ type Stored struct {
 	// Version is that of the request that made this response.
 	Version string
 
+	// Stamp is how many purges there had been when the response was asked for, and Marks
+	// are those that have made it stale since (package purge). They are numbers here.
+	Stamp uint64
+	Marks []uint64
+
 	// Policy is what the origin allows: from a targeted field, from
 	// Surrogate-Control or from Cache-Control.
 	Policy field.Directives

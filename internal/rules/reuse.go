@@ -51,11 +51,13 @@ func (d *Decision) TTL() time.Duration { return d.Lifetime - d.Age }
 // Reuse decides what to do with stored, the response selected for req, at now
 // on the steady clock.
 //
+// purged says that somebody wants it validated although it may be fresh.
+//
 // The tests run in order of authority: what forbids reuse, then freshness,
 // then whoever may permit staleness. The first that applies is the reason.
-func Reuse(req *Request, stored *Stored, terms *Terms, now time.Time) Decision {
+func Reuse(req *Request, stored *Stored, terms *Terms, now time.Time, purged bool) Decision {
 	d := Decision{Age: stored.Age(now), Lifetime: stored.Lifetime}
-	d.decide(req, stored, terms)
+	d.decide(req, stored, terms, purged)
 	if terms.Heeds(RequestOnlyIfCached) && req.Directives.OnlyIfCached {
 		switch d.Action {
 		case Fetch, Validate:
@@ -76,7 +78,7 @@ func Absent(req *Request, miss Reason, terms *Terms) Decision {
 	return Decision{Action: Fetch, Forward: miss, Why: "nothing stored that fits (RFC 9111 4)"}
 }
 
-func (d *Decision) decide(req *Request, stored *Stored, terms *Terms) {
+func (d *Decision) decide(req *Request, stored *Stored, terms *Terms, purged bool) {
 	ask := &req.Directives
 	overdue := d.Age - d.Lifetime // how long it has been stale; negative while fresh
 	switch {
@@ -92,6 +94,11 @@ func (d *Decision) decide(req *Request, stored *Stored, terms *Terms) {
 		d.forward(stored, ByClient, "client max-age (RFC 9111 5.2.1.1)")
 	case terms.Heeds(RequestMinFresh) && ask.MinFresh.Present && -overdue < ask.MinFresh.Value:
 		d.forward(stored, ByClient, "client min-fresh (RFC 9111 5.2.1.3)")
+	case purged && (stored.forbidsStale(terms) || len(req.Header["Via"]) > 0):
+		// A cache that asks would keep it for as long as it seems to be fresh.
+		d.forward(stored, Stale, "purged, and stale is forbidden or for another cache (soft purge, RFC 9111 4.2.4)")
+	case overdue < 0 && purged:
+		d.serve(ServeThenValidate, "purged, validated meanwhile (soft purge)")
 	case overdue < 0 && stored.Outdated(req) && !stored.forbidsStale(terms):
 		d.serve(ServeThenValidate, "version changed (version-function)")
 	case overdue < 0 && stored.Outdated(req):

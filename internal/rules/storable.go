@@ -50,6 +50,8 @@ func Storable(req *Request, res *Stored, target *url.URL, terms *Terms) Verdict 
 		return refuse("request with Authorization (RFC 9111 3.5)")
 	case len(res.Header["Set-Cookie"]) > 0 && refusesCookie(res, terms):
 		return refuse("Set-Cookie (set-cookie, RFC 9111 7.3)")
+	case !res.purgeable(terms):
+		return refuse("more tags than are kept (tag-headers)")
 	case res.Status == 206 && terms.Ranges != RangesFull:
 		return refuse("parts are not kept (range-mode)")
 	case res.Status == 206 && res.Part.IsZero():

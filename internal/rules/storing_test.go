@@ -18,7 +18,7 @@ func TestCCP10_SumsSaturate(t *testing.T) {
 			header := rules.Header{"Age": {age}, "Cache-Control": {lifetime}, "Date": {"Mon, 01 Jan 0001 00:00:00 GMT"}, "Etag": {`"1"`}}
 			s := rules.Receive(&req, 200, header, at, &rules.Terms{})
 			for _, later := range []time.Duration{0, time.Second, 1<<63 - 1} {
-				d := rules.Reuse(&req, s, &rules.Terms{}, now.Add(later))
+				d := rules.Reuse(&req, s, &rules.Terms{}, now.Add(later), false)
 				if d.Age < 68*365*24*time.Hour || d.Lifetime < 68*365*24*time.Hour {
 					t.Errorf("Age %s, %s, %v later: age %v, lifetime %v", age, lifetime, later, d.Age, d.Lifetime)
 				}

@@ -141,6 +141,22 @@ type Terms struct {
 	// when an unsafe request succeeds (invalidate-related: off).
 	KeepRelated bool
 
+	// TagFields are those by which the origin labels responses, so that they can be purged
+	// together (tag-headers). Nil means Surrogate-Key, Cache-Tag and xkey; an empty slice
+	// means none. Names are in canonical form.
+	TagFields []string
+
+	// ExposeTags passes those fields on to clients (expose-tags), as a tier behind this one needs.
+	ExposeTags bool
+
+	// NoGroups ignores Cache-Groups and Cache-Group-Invalidation (cache-groups: off), where
+	// parties that do not trust each other share a host (RFC 9875 §5).
+	NoGroups bool
+
+	// KeepGroups leaves the others of its groups alone when something is invalidated
+	// (group-invalidation: off; RFC 9875 §2.2.1).
+	KeepGroups bool
+
 	// TrustDate takes a response as made when it arrived, whatever its Date
 	// says (apparent-age: off), for origins whose clock is ours.
 	TrustDate bool

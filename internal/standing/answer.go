@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/larderhq/larder/internal/field"
+	"github.com/larderhq/larder/internal/purge"
 	"github.com/larderhq/larder/store"
 )
 
@@ -50,6 +51,12 @@ type Answer struct {
 	// at TTLAt, which comes later.
 	Head         []byte
 	AgeAt, TTLAt int
+
+	// Ledger knows what was purged since the response was asked for, which was at Stamp;
+	// Subject is what it remembers of it. Either may be nil.
+	Ledger  *purge.Ledger
+	Stamp   uint64
+	Subject *purge.Subject
 
 	// Moment is when the store was looked at: see Table.Moment.
 	Moment Moment
@@ -105,7 +112,15 @@ func (m Moment) Lasts() bool { return m.cell != nil && m.cell.Load() == m.was }
 
 // holds tells whether a still is the answer at now.
 func (a *Answer) holds(now time.Time) bool {
-	return a.Moment.Lasts() && now.Sub(a.From) < a.TTL
+	return a.Moment.Lasts() && now.Sub(a.From) < a.TTL && a.clean()
+}
+
+// clean tells whether nobody has purged what is served.
+func (a *Answer) clean() bool {
+	if a.Subject != nil {
+		return a.Subject.Verdict() == purge.Clean
+	}
+	return a.Ledger == nil || !a.Ledger.Concerns(a.Stamp, nil)
 }
 
 // Left is the freshness at now in seconds, as it goes into Cache-Status.
@@ -122,7 +137,10 @@ func (a *Answer) AppendHead(dst []byte, now time.Time) []byte {
 
 // weight is about how many octets a takes.
 func (a *Answer) weight() int64 {
-	n := 320 + len(a.Host) + len(a.Target) + len(a.Key) + len(a.Head)
+	n := 340 + len(a.Host) + len(a.Target) + len(a.Key) + len(a.Head)
+	if a.Subject != nil {
+		n += 256 + 2*len(a.Key)
+	}
 	for _, f := range a.Fields {
 		n += 40 + len(f.Name) + len(f.Value)
 	}

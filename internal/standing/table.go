@@ -202,13 +202,6 @@ func (t *Table) Moment(key store.Key) Moment {
 // and before anybody is told that it is done.
 func (t *Table) Changed(key store.Key) { t.Moment(key).Pass() }
 
-// ChangedAll ends all that stands.
-func (t *Table) ChangedAll() {
-	for i := range t.cells {
-		t.cells[i].Add(1)
-	}
-}
-
 // Publish makes a stand, in place of what stood for the same request. It may take
 // the place of others.
 func (t *Table) Publish(a *Answer) {

@@ -1,0 +1,89 @@
+package canon
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strings"
+)
+
+// ParseURL reads a URL as an operator writes it, to find what clients asked for under
+// it: http://host/path?query, //host/path for both schemes, or /path for all hosts;
+// then Scheme, or Scheme and Host, are empty. The octets of path and query stay as they
+// are, but for those that no request can have, which are escaped as a client does.
+func ParseURL(text string) (Target, error) {
+	var t Target
+	scheme, rest, hosted := strings.Cut(text, "//")
+	switch {
+	case hosted && scheme == "":
+	case hosted && (strings.EqualFold(scheme, "http:") || strings.EqualFold(scheme, "https:")):
+		t.Scheme = strings.ToLower(scheme[:len(scheme)-1])
+	case strings.HasPrefix(text, "/"):
+		rest, hosted = text, false
+	default:
+		return t, fmt.Errorf("%q is no URL to find something by: write http://host/path, //host/path for http and https, or /path for all hosts", text)
+	}
+	if hosted {
+		end := strings.IndexAny(rest, "/?")
+		if end < 0 {
+			end = len(rest)
+		}
+		var ok bool
+		if t.Host, ok = authority(rest[:end], t.Scheme); !ok {
+			return t, fmt.Errorf("%q names no host: write http://host/path, or /path for all hosts", text)
+		}
+		rest = rest[end:]
+	}
+	rest = escape(rest)
+	if len(rest) > MaxTarget || rest != "" && !clean(rest) {
+		return t, fmt.Errorf("%q can be no URL that was asked for: it has a fragment, a backslash, or more than %d octets", text, MaxTarget)
+	}
+	t.Path, t.Query, t.HasQuery = strings.Cut(rest, "?")
+	if t.Path == "" {
+		t.Path = "/"
+	}
+	return t, nil
+}
+
+// escape writes blanks, control octets and those beyond ASCII as a client has to.
+func escape(s string) string {
+	for i := 0; i < len(s); i++ {
+		if s[i] > ' ' && s[i] < 0x7f {
+			continue
+		}
+		b := []byte(s[:i])
+		for ; i < len(s); i++ {
+			if c := s[i]; c > ' ' && c < 0x7f {
+				b = append(b, c)
+			} else {
+				b = append(b, '%', upperHex[c>>4], upperHex[c&15])
+			}
+		}
+		return string(b)
+	}
+	return s
+}
+
+// ParseKey is what AppendKey or AppendPathKey made key of. It reports false for a key of
+// another site, or none of ours. Of a key by path alone, Scheme and Host are empty.
+func ParseKey(key []byte, site string) (Target, bool) {
+	rest := string(key)
+	var parts [4]string
+	for i := range parts {
+		n, size := binary.Uvarint([]byte(rest[:min(len(rest), binary.MaxVarintLen64)]))
+		if size <= 0 || n > uint64(len(rest)-size) {
+			return Target{}, false
+		}
+		parts[i], rest = rest[size:size+int(n)], rest[size+int(n):]
+		if i == 0 && parts[0] != site {
+			return Target{}, false
+		}
+	}
+	t := Target{Scheme: parts[1], Host: parts[2], Path: parts[3]}
+	if rest != "" {
+		if rest[0] != '?' {
+			return Target{}, false
+		}
+		t.Query, t.HasQuery = rest[1:], true
+	}
+	return t, true
+}

@@ -1,0 +1,507 @@
+// Package purge knows what is to be forgotten. Whoever purges adds a line to a Ledger,
+// which takes no longer for a million responses than for one; whoever finds something
+// in the store asks the Ledger whether it still counts; and a walker goes through the
+// store behind them, so that lines can leave the Ledger again.
+//
+// What counts is the order of events as this process saw them: a response is older than
+// a purge if it was asked for before the purge came into force. The clocks and dates of
+// others mean nothing.
+package purge
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// MaxRules is how many Selectors are in force at most, and maxPatterns how many of
+	// them are prefixes, globs and expressions, which are compared one by one.
+	MaxRules    = 100_000
+	maxPatterns = 5000
+
+	// maxScheduled is how many jobs wait for their start at most.
+	maxScheduled = 1000
+
+	// history is how many jobs are remembered that are in force no more.
+	history = 1000
+)
+
+var (
+	// ErrFull says that there is no room for another job before what is kept has been
+	// gone through, or a scheduled one has begun.
+	ErrFull = errors.New("too many purges are in force: wait until the walker has done some, or purge everything")
+
+	// ErrUnknown says that there is no job of that name, or no more.
+	ErrUnknown = errors.New("there is no such purge: it may have left the list, which keeps the last thousand")
+)
+
+// Options are what a Ledger is made of. The zero value is a Ledger in memory.
+type Options struct {
+	// Journal keeps the Ledger over restarts. Nil: it ends with the process. The Ledger
+	// closes it.
+	Journal *Journal
+
+	// Paths says that resources are known by their paths alone.
+	Paths bool
+
+	// Now is the time of day, by which jobs begin and end. Nil: the machine's.
+	Now func() time.Time
+}
+
+// A Ledger knows what was purged. Any number of goroutines may use it. Make one with New.
+type Ledger struct {
+	opt Options
+
+	// newest is the sequence number of the last rule in force: what was asked for since
+	// is about none of them. last is that of the last job.
+	newest, last atomic.Uint64
+
+	// version counts the changes of what Subjects are told. It changes with mu held.
+	version atomic.Uint64
+
+	// publishing is held while a job changes, and is written down.
+	publishing sync.Mutex
+
+	mu       sync.RWMutex
+	reset    uint64 // the version of the last change that took something back
+	bumped   uint64 // what was asked for before is Gone: see Bump
+	all      []*rule
+	urls     map[uint64][]*rule
+	labels   map[uint64][]*rule
+	patterns []*rule
+	rules    int
+	force    []*job // those in force, as they came
+	jobs     map[ID]*job
+	order    []ID        // of jobs, in the order they were made
+	undone   map[ID]bool // whose marks mean nothing
+	run      uint64
+	number   uint64
+
+	wake, clock chan struct{} // there is something for the walker, or by the clock
+	tokens      tickets
+}
+
+// New makes a Ledger, with what the Journal has.
+func New(opt Options) *Ledger {
+	if opt.Now == nil {
+		opt.Now = time.Now
+	}
+	l := &Ledger{
+		opt: opt, urls: map[uint64][]*rule{}, labels: map[uint64][]*rule{}, jobs: map[ID]*job{}, undone: map[ID]bool{},
+		run: 1, wake: make(chan struct{}, 1), clock: make(chan struct{}, 1),
+	}
+	l.version.Store(1)
+	l.tokens.init()
+	if j := opt.Journal; j != nil {
+		l.run = j.run
+		l.load(j.jobs)
+		j.jobs = nil
+	}
+	l.last.Store(l.run << runBits)
+	return l
+}
+
+// Close lets go of the Journal. Nothing may be published any more.
+func (l *Ledger) Close() error {
+	if l.opt.Journal == nil {
+		return nil
+	}
+	return l.opt.Journal.Close()
+}
+
+// Stamp is what a response has that is asked for now.
+func (l *Ledger) Stamp() uint64 { return l.last.Load() }
+
+// Concerns tells whether anything in the Ledger can be about a response with this Stamp
+// and these Marks: if not, there is no need for a Subject.
+func (l *Ledger) Concerns(stamp uint64, marks []uint64) bool {
+	return stamp < l.newest.Load() || len(marks) > 0
+}
+
+// marked is what marks say. The caller holds mu.
+func (l *Ledger) marked(marks []uint64) Verdict {
+	for _, m := range marks {
+		if !l.undone[ID(m)] {
+			return Stale
+		}
+	}
+	return Clean
+}
+
+// An OrderError says what is wrong with an Order. Nothing was purged.
+type OrderError struct{ Err error }
+
+func (e *OrderError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *OrderError) Unwrap() error { return e.Err }
+
+// compileAll finds out what o means, and whether it can be.
+func (l *Ledger) compileAll(o *Order) ([]compiled, error) {
+	parts, err := compileSelectors(o.Selectors, l.opt.Paths)
+	now := l.opt.Now()
+	switch {
+	case err != nil:
+	case !o.End.IsZero() && !o.Start.IsZero() && !o.End.After(o.Start):
+		err = fmt.Errorf("it would end before it starts: the end, %s, has to come after the start, %s", o.End.Format(time.RFC3339), o.Start.Format(time.RFC3339))
+	case !o.End.IsZero() && !o.End.After(now):
+		err = fmt.Errorf("it would end before it starts: the end, %s, has passed", o.End.Format(time.RFC3339))
+	case o.Mode > Refresh:
+		err = errors.New("the mode is neither refetch nor refresh")
+	}
+	if err != nil {
+		return nil, &OrderError{err}
+	}
+	return parts, nil
+}
+
+func compileSelectors(selectors []Selector, paths bool) ([]compiled, error) {
+	if len(selectors) == 0 {
+		return nil, errors.New("nothing is named: give at least one selector")
+	}
+	if len(selectors) > MaxSelectors {
+		return nil, fmt.Errorf("%d selectors: at most %d at a time", len(selectors), MaxSelectors)
+	}
+	parts := make([]compiled, len(selectors))
+	for i, s := range selectors {
+		c, err := s.compile(paths)
+		if err != nil {
+			return nil, err
+		}
+		parts[i] = c
+	}
+	return parts, nil
+}
+
+// Publish takes an Order. When it returns, every lookup obeys it, unless it starts later.
+// *OrderError: there is something wrong with it; ErrFull: there is no room. Then nothing
+// was purged. Any other error is the Journal's: it is in force, and a restart may forget it.
+func (l *Ledger) Publish(o Order) (Receipt, error) {
+	parts, err := l.compileAll(&o)
+	if err != nil {
+		return Receipt{}, err
+	}
+	j := &job{order: o, parts: parts, created: l.opt.Now(), state: Scheduled, changed: make(chan struct{})}
+	written, err := l.take(j)
+	if err != nil {
+		return Receipt{}, err
+	}
+	err = l.settle(j, written)
+	prompt(l.wake)
+	prompt(l.clock)
+	return l.receipt(j), err
+}
+
+// take puts j into the Ledger, and into the Journal as far as this takes no time.
+func (l *Ledger) take(j *job) (written uint64, err error) {
+	l.publishing.Lock()
+	defer l.publishing.Unlock()
+	starts := !j.order.Start.After(j.created)
+	if err := l.room(j.parts, !starts); err != nil {
+		return 0, err
+	}
+	l.mu.Lock()
+	l.number++
+	j.id = ID(l.run<<runBits | l.number)
+	l.jobs[j.id] = j
+	l.order = append(l.order, j.id)
+	if starts {
+		l.enforce(j, uint64(j.id))
+	}
+	l.mu.Unlock()
+	return l.write(j), nil
+}
+
+// room tells whether there is any for the parts of a job. The caller holds publishing.
+func (l *Ledger) room(parts []compiled, scheduled bool) error {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	patterns, waiting := len(l.patterns), 0
+	for i := range parts {
+		if parts[i].match != nil {
+			patterns++
+		}
+	}
+	for _, j := range l.jobs {
+		if j.state == Scheduled {
+			waiting++
+		}
+	}
+	whole := slices.ContainsFunc(parts, func(c compiled) bool { return c.all })
+	if !whole && (l.rules+len(parts) > MaxRules || patterns > maxPatterns) || scheduled && waiting >= maxScheduled {
+		return ErrFull
+	}
+	return nil
+}
+
+// enforce has lookups obey j from now on. The caller holds mu.
+func (l *Ledger) enforce(j *job, seq uint64) {
+	j.seq, j.state = seq, InForce
+	l.force = append(l.force, j)
+	version := l.version.Load() + 1
+	for i := range j.parts {
+		c := &j.parts[i]
+		r := &rule{job: j, seq: j.seq, version: version, verdict: j.verdict(), match: c.match}
+		switch {
+		case c.all:
+			l.all = append(l.all, r)
+		case c.match != nil:
+			l.patterns = append(l.patterns, r)
+		case c.label != 0:
+			l.labels[c.label] = append(l.labels[c.label], r)
+		default:
+			l.urls[c.url] = append(l.urls[c.url], r)
+		}
+		l.rules++
+	}
+	// In this order: who asks for something with the new stamp asks after this, and what
+	// was asked for before is older than the rules that are there by now.
+	l.last.Store(j.seq)
+	l.newest.Store(j.seq)
+	l.version.Store(version)
+	j.tell()
+	if slices.ContainsFunc(j.parts, func(c compiled) bool { return c.all }) && j.order.Mode == Refetch {
+		l.cover(j)
+	}
+}
+
+// cover ends the jobs before j, which leaves nothing for them to find. The caller holds mu.
+func (l *Ledger) cover(j *job) {
+	for _, earlier := range slices.Clone(l.force) {
+		if earlier != j {
+			j.covers, earlier.walked = true, true
+			l.release(earlier, Done)
+		}
+	}
+}
+
+// Bump has everything that was asked for until now be Gone. It takes no time and no room,
+// is no job, and ends with the process.
+func (l *Ledger) Bump() {
+	l.publishing.Lock()
+	defer l.publishing.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.number++
+	l.bumped = l.run<<runBits | l.number
+	l.last.Store(l.bumped)
+	l.newest.Store(l.bumped)
+	l.version.Add(1)
+}
+
+// release has lookups obey j no more. Unless it was done, what it was about may count
+// again. The caller holds mu.
+func (l *Ledger) release(j *job, state State) {
+	if j.state == InForce {
+		l.force = slices.DeleteFunc(l.force, func(other *job) bool { return other == j })
+		mine := func(r *rule) bool {
+			if r.job == j {
+				r.off.Store(true)
+				l.rules--
+			}
+			return r.job == j
+		}
+		l.all = slices.DeleteFunc(l.all, mine)
+		if slices.ContainsFunc(j.parts, func(c compiled) bool { return c.match != nil }) {
+			l.patterns = slices.DeleteFunc(slices.Clone(l.patterns), mine) // Subjects may be reading the old ones
+		}
+		for i := range j.parts {
+			without(l.urls, j.parts[i].url, mine)
+			without(l.labels, j.parts[i].label, mine)
+		}
+	}
+	j.state = state
+	if state != Done {
+		l.reset = l.version.Add(1)
+	}
+	newest := l.bumped
+	if n := len(l.force); n > 0 {
+		newest = max(newest, l.force[n-1].seq)
+	}
+	l.newest.Store(newest)
+	l.trim()
+	j.tell()
+}
+
+// without takes those that are mine out of the rules at a hash.
+func without(rules map[uint64][]*rule, at uint64, mine func(*rule) bool) {
+	switch left := slices.DeleteFunc(rules[at], mine); {
+	case len(left) > 0:
+		rules[at] = left
+	case left != nil:
+		delete(rules, at)
+	}
+}
+
+// trim forgets the oldest jobs of which nothing is to come. The caller holds mu.
+func (l *Ledger) trim() {
+	over := 0
+	for _, id := range l.order {
+		if s := l.jobs[id].state; s != InForce && s != Scheduled {
+			over++
+		}
+	}
+	l.order = slices.DeleteFunc(l.order, func(id ID) bool {
+		s := l.jobs[id].state
+		if over <= history || s == InForce || s == Scheduled {
+			return false
+		}
+		over--
+		delete(l.jobs, id)
+		delete(l.undone, id)
+		return true
+	})
+}
+
+// tell wakes who waits for j to change.
+func (j *job) tell() {
+	close(j.changed)
+	j.changed = make(chan struct{})
+}
+
+func (l *Ledger) receipt(j *job) Receipt {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return j.receipt()
+}
+
+// Receipt is what the job has come to, and a channel that is closed when its State
+// changes. ErrUnknown: there is none of that name.
+func (l *Ledger) Receipt(id ID) (Receipt, <-chan struct{}, error) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	j := l.jobs[id]
+	if j == nil {
+		return Receipt{}, nil, ErrUnknown
+	}
+	return j.receipt(), j.changed, nil
+}
+
+// Receipts are those of all jobs that are remembered, the last one first.
+func (l *Ledger) Receipts() []Receipt {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	all := make([]Receipt, 0, len(l.order))
+	for _, id := range slices.Backward(l.order) {
+		all = append(all, l.jobs[id].receipt())
+	}
+	return all
+}
+
+// A StateError says that a job is not where it would have to be.
+type StateError struct {
+	State State
+	Why   string
+}
+
+func (e *StateError) Error() string { return "it is " + string(e.State) + ": " + e.Why }
+
+// Cancel ends a job that is Scheduled or InForce. What it has reached stays as it is.
+func (l *Ledger) Cancel(id ID) (Receipt, error) {
+	return l.change(id, func(j *job) error {
+		if j.state != Scheduled && j.state != InForce {
+			return &StateError{j.state, "there is nothing left to cancel"}
+		}
+		if j.covers {
+			return &StateError{j.state, "earlier purges have ended with it, and what they were about would come back"}
+		}
+		l.release(j, Cancelled)
+		return nil
+	})
+}
+
+// Undo has what a Refresh made stale be as fresh as it was, unless it was refreshed
+// meanwhile. A Refetch cannot be undone.
+func (l *Ledger) Undo(id ID) (Receipt, error) {
+	return l.change(id, func(j *job) error {
+		switch {
+		case j.order.Mode != Refresh:
+			return &StateError{j.state, "only a refresh (soft purge) can be undone; what was refetched is gone"}
+		case j.state != InForce && j.state != Done && j.state != Ended && j.state != Cancelled || j.seq == 0:
+			return &StateError{j.state, "it has done nothing that could be undone"}
+		}
+		l.undone[j.id] = true
+		l.release(j, Undone)
+		return nil
+	})
+}
+
+// change does something to a job, and writes it down.
+func (l *Ledger) change(id ID, do func(*job) error) (Receipt, error) {
+	j, written, err := l.alter(id, do)
+	if err != nil {
+		return Receipt{}, err
+	}
+	err = l.settle(j, written)
+	return l.receipt(j), err
+}
+
+func (l *Ledger) alter(id ID, do func(*job) error) (j *job, written uint64, err error) {
+	l.publishing.Lock()
+	defer l.publishing.Unlock()
+	l.mu.Lock()
+	j, err = l.jobs[id], ErrUnknown
+	if j != nil {
+		err = do(j)
+	}
+	l.mu.Unlock()
+	if err != nil {
+		return nil, 0, err
+	}
+	return j, l.write(j), nil
+}
+
+// Repeat publishes the Order of a job once more, from now on and without an end.
+func (l *Ledger) Repeat(id ID) (Receipt, error) {
+	l.mu.RLock()
+	j := l.jobs[id]
+	l.mu.RUnlock()
+	if j == nil {
+		return Receipt{}, ErrUnknown
+	}
+	o := j.order
+	o.Start, o.End = time.Time{}, time.Time{}
+	return l.Publish(o)
+}
+
+// Count notes that the jobs that are about s have found it, with so many octets.
+func (l *Ledger) Count(s *Subject, bytes int64) {
+	for _, j := range l.about(s) {
+		j.objects.Add(1)
+		j.bytes.Add(bytes)
+	}
+}
+
+// about are the jobs in force that are about s.
+func (l *Ledger) about(s *Subject) (jobs []*job) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for _, j := range l.force {
+		if s.stamp >= j.seq || slices.Contains(s.marks, uint64(j.id)) {
+			continue
+		}
+		for i := range j.parts {
+			if j.parts[i].names(s) {
+				jobs = append(jobs, j)
+				break
+			}
+		}
+	}
+	return jobs
+}
+
+// Marks are those of s, and the jobs that have made it stale: what is kept with it, so
+// that they need not be in force any more.
+func (l *Ledger) Marks(s *Subject) []uint64 {
+	marks := slices.Clone(s.marks)
+	for _, j := range l.about(s) {
+		if j.order.Mode == Refresh {
+			marks = append(marks, uint64(j.id))
+		}
+	}
+	return marks
+}

@@ -1,0 +1,304 @@
+package purge
+
+import (
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"regexp"
+	"strings"
+
+	"github.com/bmatcuk/doublestar/v4"
+
+	"github.com/larderhq/larder/internal/canon"
+)
+
+// Limits of what a Selector may be.
+const (
+	// MaxPattern is how many octets a glob or an expression has at most.
+	MaxPattern = 1024
+	// MaxTag is how many octets a tag or the name of a group has at most.
+	MaxTag = 1024
+	// maxStars is how many ** and braces a glob has at most: each multiplies the work.
+	maxStars = 4
+)
+
+// A Selector names responses. One of its fields is set, but for Group, which goes with
+// Origin.
+//
+// URL, Prefix and Glob begin with http://host/path, with //host/path for http and https,
+// or with /path for all hosts. Storage, which knows resources by their paths alone, is
+// asked by the path of any of them.
+type Selector struct {
+	// URL is exactly this one, query included, with all its variants.
+	URL string `json:"url,omitempty"`
+
+	// Prefix is all whose URL begins with these octets. A host alone is that host.
+	Prefix string `json:"prefix,omitempty"`
+
+	// Glob is all whose URL fits: * stands for anything but a slash, /**/ for any
+	// folders, [a-z] and {png,jpg} for one of several. What follows a ? is about the query,
+	// where * stands for anything; without one the query does not matter.
+	Glob string `json:"glob,omitempty"`
+
+	// Regex is all in whose URL, http://host/path?query, the expression (RE2) is found.
+	Regex string `json:"regex,omitempty"`
+
+	// Tag is all that the origin has labelled so, to the letter.
+	Tag string `json:"tag,omitempty"`
+
+	// Group is all that is in this group (Cache-Groups, RFC 9875) of Origin, which is
+	// written http://host.
+	Group  string `json:"group,omitempty"`
+	Origin string `json:"origin,omitempty"`
+
+	// All is everything.
+	All bool `json:"all,omitempty"`
+}
+
+// Valid tells what is wrong with s; nil: nothing.
+func (s Selector) Valid() error {
+	_, err := s.compile(false)
+	return err
+}
+
+// String is s as a person reads it.
+func (s Selector) String() string {
+	switch {
+	case s.URL != "":
+		return s.URL
+	case s.Prefix != "":
+		return "prefix " + s.Prefix
+	case s.Glob != "":
+		return "glob " + s.Glob
+	case s.Regex != "":
+		return "regex " + s.Regex
+	case s.Tag != "":
+		return "tag " + s.Tag
+	case s.Group != "":
+		return "group " + s.Group + " of " + s.Origin
+	case s.All:
+		return "everything"
+	}
+	return "nothing"
+}
+
+// A matcher tells whether a URL is meant. The text is the whole of t.
+type matcher func(t *canon.Target, text string) bool
+
+// A compiled Selector is one of: all, by a hash of its own, or by a matcher.
+type compiled struct {
+	all     bool
+	url     uint64 // of the text of an exact URL
+	label   uint64 // of a tag or a group
+	match   matcher
+	targets []canon.Target // that an exact URL can only be
+}
+
+var (
+	errNone = errors.New("the selector names nothing: give one of url, prefix, glob, regex, tag, group with origin, or all")
+	errMany = errors.New("the selector names several things: make one selector of each")
+)
+
+// seed is of the hashes of one process.
+var seed = maphash.MakeSeed()
+
+// compile finds out what s means. paths says that resources are known by their paths
+// alone.
+func (s Selector) compile(paths bool) (c compiled, err error) {
+	given := 0
+	for _, is := range []bool{s.URL != "", s.Prefix != "", s.Glob != "", s.Regex != "", s.Tag != "", s.Group != "" || s.Origin != "", s.All} {
+		if is {
+			given++
+		}
+	}
+	switch {
+	case given == 0:
+		return c, errNone
+	case given > 1:
+		return c, errMany
+	case s.All:
+		return compiled{all: true}, nil
+	case s.Tag != "":
+		c.label, err = hashTag(s.Tag), checkLabel("tag", s.Tag)
+	case s.Group != "" || s.Origin != "":
+		c.label, err = s.group()
+	case s.URL != "":
+		err = s.exact(&c, paths)
+	case s.Prefix != "":
+		c.match, err = prefix(s.Prefix, paths)
+	case s.Glob != "":
+		c.match, err = glob(s.Glob, paths)
+	default:
+		c.match, err = expression(s.Regex)
+	}
+	return c, err
+}
+
+func checkLabel(kind, label string) error {
+	switch {
+	case len(label) > MaxTag:
+		return fmt.Errorf("the %s has %d octets: none that was kept has more than %d", kind, len(label), MaxTag)
+	case strings.ContainsFunc(label, func(r rune) bool { return r < ' ' || r > '~' }):
+		return fmt.Errorf("%s %q: tags and groups are printable ASCII, so nothing has this one", kind, label)
+	}
+	return nil
+}
+
+func hashTag(tag string) uint64 { return maphash.String(seed, "t"+tag) }
+
+func hashGroup(origin, name string) uint64 { return maphash.String(seed, "g"+origin+"\x00"+name) }
+
+func hashURL(text string) uint64 { return maphash.String(seed, text) }
+
+func (s Selector) group() (uint64, error) {
+	if s.Group == "" || s.Origin == "" {
+		return 0, errors.New("a group is one of an origin: give both group and origin, such as http://example.org")
+	}
+	t, err := canon.ParseURL(s.Origin)
+	if err != nil || t.Scheme == "" || t.Path != "/" || t.HasQuery {
+		return 0, fmt.Errorf("origin %q: write it as http://host or https://host:port", s.Origin)
+	}
+	return hashGroup(originOf(&t), s.Group), checkLabel("group", s.Group)
+}
+
+func originOf(t *canon.Target) string { return t.Scheme + "://" + t.Host }
+
+func (s Selector) exact(c *compiled, paths bool) error {
+	t, err := canon.ParseURL(s.URL)
+	if err != nil {
+		return err
+	}
+	if paths {
+		t = canon.Target{Path: t.PlainPath()}
+	}
+	c.url = hashURL(textOf(&t))
+	switch {
+	case paths, t.Scheme != "":
+		c.targets = []canon.Target{t}
+	case t.Host != "":
+		for _, scheme := range []string{"http", "https"} {
+			t.Scheme = scheme
+			c.targets = append(c.targets, t)
+		}
+	}
+	return nil
+}
+
+// textOf is a target, or as much of it as there is.
+func textOf(t *canon.Target) string {
+	s := t.Path
+	if t.HasQuery {
+		s += "?" + t.Query
+	}
+	switch {
+	case t.Scheme != "":
+		return t.Scheme + "://" + t.Host + s
+	case t.Host != "":
+		return "//" + t.Host + s
+	}
+	return s
+}
+
+// place is where in a text the part begins that like has: its scheme, its host, or its
+// path.
+func place(like *canon.Target, t *canon.Target) int {
+	switch {
+	case like.Scheme != "" || t.Scheme == "":
+		return 0
+	case like.Host != "":
+		return len(t.Scheme) + 1
+	}
+	return len(t.Scheme) + len("://") + len(t.Host)
+}
+
+func prefix(text string, paths bool) (matcher, error) {
+	like, err := canon.ParseURL(text)
+	switch {
+	case err != nil:
+		return nil, err
+	case like.Path == "/" && !like.HasQuery && (like.Host == "" || paths):
+		return nil, fmt.Errorf("prefix %q: everything begins with it; say all if that is what you mean", text)
+	case paths:
+		like = canon.Target{Path: like.PlainPath()}
+	}
+	want := textOf(&like)
+	return func(t *canon.Target, text string) bool { return strings.HasPrefix(text[place(&like, t):], want) }, nil
+}
+
+func glob(text string, paths bool) (matcher, error) {
+	if len(text) > MaxPattern {
+		return nil, fmt.Errorf("the glob has %d octets: at most %d", len(text), MaxPattern)
+	}
+	path, query, asks := strings.Cut(text, "?")
+	var like canon.Target
+	switch scheme, rest, hosted := strings.Cut(path, "//"); {
+	case hosted && (scheme == "http:" || scheme == "https:"):
+		like.Scheme, like.Host, path = scheme[:len(scheme)-1], "host", rest
+	case hosted && scheme == "":
+		like.Host, path = "host", rest
+	case !strings.HasPrefix(path, "/"):
+		return nil, fmt.Errorf("glob %q: begin with http://host/, with //host/ for http and https, or with / for all hosts", text)
+	}
+	if like.Host != "" && !strings.Contains(path, "/") {
+		path += "/**"
+	}
+	if paths && like.Host != "" {
+		path, like = path[strings.IndexByte(path, '/'):], canon.Target{}
+	}
+	bare := strings.Trim(path, "/*")
+	switch {
+	case strings.Count(path, "**")+strings.Count(path, "{") > maxStars:
+		return nil, fmt.Errorf("glob %q: at most %d of ** and braces; a regex can say more", text, maxStars)
+	case !doublestar.ValidatePattern(path):
+		return nil, fmt.Errorf("glob %q: a bracket or brace is not closed", text)
+	case bare == "" && !asks && strings.Contains(path, "**"):
+		return nil, fmt.Errorf("glob %q: everything fits; say all if that is what you mean", text)
+	}
+	var inQuery func(string) bool
+	if asks {
+		pieces := strings.Split(query, "*")
+		for i := range pieces {
+			pieces[i] = regexp.QuoteMeta(pieces[i])
+		}
+		inQuery = regexp.MustCompile("^(?:" + strings.Join(pieces, ".*") + ")$").MatchString
+	}
+	return func(t *canon.Target, _ string) bool {
+		if like.Scheme != "" && like.Scheme != t.Scheme || asks && !(t.HasQuery && inQuery(t.Query)) {
+			return false
+		}
+		subject := t.Path
+		if like.Host != "" {
+			subject = t.Host + t.Path
+		}
+		return doublestar.MatchUnvalidated(path, subject)
+	}, nil
+}
+
+func expression(text string) (matcher, error) {
+	if len(text) > MaxPattern {
+		return nil, fmt.Errorf("the regex has %d octets: at most %d", len(text), MaxPattern)
+	}
+	re, err := regexp.Compile(text)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("regex %q: %w", text, err)
+	case re.MatchString(""):
+		return nil, fmt.Errorf("regex %q: it is found in everything, even in nothing; say all if that is what you mean", text)
+	}
+	return func(_ *canon.Target, text string) bool { return re.MatchString(text) }, nil
+}
+
+// Targets are all that selectors can be about, if all of them are URLs of known hosts. The
+// selectors are those of an Order that was published.
+func Targets(selectors []Selector, paths bool) (targets []canon.Target, all bool) {
+	all = true
+	for _, s := range selectors {
+		var c compiled
+		if s.URL == "" || s.exact(&c, paths) != nil || len(c.targets) == 0 {
+			all = false
+			continue
+		}
+		targets = append(targets, c.targets...)
+	}
+	return targets, all
+}

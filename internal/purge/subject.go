@@ -1,0 +1,160 @@
+package purge
+
+import (
+	"sync/atomic"
+
+	"github.com/larderhq/larder/internal/canon"
+)
+
+// A Verdict is what a Ledger says of something that is kept. The greater one counts.
+type Verdict uint8
+
+const (
+	// Clean: nobody has purged it.
+	Clean Verdict = iota
+	// Stale: a Refresh is about it.
+	Stale
+	// Gone: a Refetch is about it.
+	Gone
+)
+
+// A Subject is one response that is kept, as it was at one moment, for a Ledger to judge.
+// It remembers what was said of it, so that each job looks at it once. Any number of
+// goroutines may use it. Make one with Ledger.Subject.
+type Subject struct {
+	ledger *Ledger
+	stamp  uint64
+	marks  []uint64
+	target canon.Target
+	text   string
+	urls   [3]uint64 // hashes of the text, without the scheme, and without the host
+	labels []uint64
+
+	// state is the version of the Ledger that was looked at, and the Verdict in the
+	// last two bits.
+	state atomic.Uint64
+}
+
+const verdictBits = 2
+
+// A Kept is what a Subject is made of.
+type Kept struct {
+	// Stamp is what the Ledger's was when the response was asked for, and Marks are the
+	// jobs that have marked it since.
+	Stamp uint64
+	Marks []uint64
+
+	// Target is what clients ask for it by; without Scheme and Host if they do not matter.
+	Target canon.Target
+
+	Tags, Groups []string
+}
+
+// Subject makes a Subject of k.
+func (l *Ledger) Subject(k *Kept) *Subject {
+	s := &Subject{ledger: l, stamp: k.Stamp, marks: k.Marks, target: k.Target, text: textOf(&k.Target)}
+	like := s.target
+	for i := range s.urls {
+		s.urls[i] = hashURL(s.text[place(&like, &s.target):])
+		if i == 0 {
+			like.Scheme = ""
+		} else {
+			like.Host = ""
+		}
+	}
+	if n := len(k.Tags) + len(k.Groups); n > 0 {
+		s.labels = make([]uint64, 0, n)
+		for _, tag := range k.Tags {
+			s.labels = append(s.labels, hashTag(tag))
+		}
+		for _, group := range k.Groups {
+			s.labels = append(s.labels, hashGroup(originOf(&s.target), group))
+		}
+	}
+	return s
+}
+
+// Verdict is what is said of s now.
+func (s *Subject) Verdict() Verdict {
+	state := s.state.Load()
+	if state>>verdictBits == s.ledger.version.Load() {
+		return Verdict(state & (1<<verdictBits - 1))
+	}
+	return s.judge(state)
+}
+
+// judge looks at what has come into force since state.
+func (s *Subject) judge(state uint64) Verdict {
+	l := s.ledger
+	l.mu.RLock()
+	version, seen, v := l.version.Load(), state>>verdictBits, Verdict(state&(1<<verdictBits-1))
+	if seen == 0 || v != Clean && seen < l.reset { // something was undone, which may have been why
+		seen, v = 0, l.marked(s.marks)
+	}
+	for _, r := range l.all {
+		v = r.judge(s, seen, v)
+	}
+	if s.stamp < l.bumped {
+		v = Gone
+	}
+	if len(l.urls) > 0 {
+		for _, hash := range s.urls {
+			for _, r := range l.urls[hash] {
+				v = r.judge(s, seen, v)
+			}
+		}
+	}
+	if len(l.labels) > 0 {
+		for _, hash := range s.labels {
+			for _, r := range l.labels[hash] {
+				v = r.judge(s, seen, v)
+			}
+		}
+	}
+	patterns := l.patterns // which others only add to, or replace
+	l.mu.RUnlock()
+	for i := len(patterns) - 1; i >= 0 && patterns[i].version > seen && v != Gone; i-- {
+		if r := patterns[i]; s.stamp < r.seq && r.verdict > v && !r.off.Load() && r.match(&s.target, s.text) {
+			v = r.verdict
+		}
+	}
+	s.state.Store(version<<verdictBits | uint64(v))
+	return v
+}
+
+// A rule is one Selector of a job that is in force.
+type rule struct {
+	job     *job
+	seq     uint64
+	version uint64 // of the Ledger that has it first
+	verdict Verdict
+	match   matcher     // of patterns
+	off     atomic.Bool // it is in force no more
+}
+
+// judge is the greater of v and what r says of s, which its labels or URL lead to, if
+// r is newer than version.
+func (r *rule) judge(s *Subject, seen uint64, v Verdict) Verdict {
+	if r.version > seen && s.stamp < r.seq {
+		return max(v, r.verdict)
+	}
+	return v
+}
+
+// names tells whether p is about s, whatever the stamps.
+func (p *compiled) names(s *Subject) bool {
+	switch {
+	case p.all:
+		return true
+	case p.match != nil:
+		return p.match(&s.target, s.text)
+	case p.label != 0:
+		for _, label := range s.labels {
+			if label == p.label {
+				return true
+			}
+		}
+		return false
+	}
+	return p.url == s.urls[0] || p.url == s.urls[1] || p.url == s.urls[2]
+}
