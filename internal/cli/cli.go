@@ -32,6 +32,9 @@ type streams struct {
 type grammar struct {
 	Serve    serve       `cmd:"" help:"Cache what a web server or storage answers, and answer in its place."`
 	Gateway  gatewayCmd  `cmd:"" help:"Give storage an HTTP face, without a cache."`
+	Warm     warmCmd     `cmd:"" help:"Have a running Larder fetch the URLs of a list or a sitemap."`
+	Purge    purgeCmd    `cmd:"" help:"Have a running Larder forget or validate what it keeps."`
+	Purges   purgesCmd   `cmd:"" help:"List the purges of a running Larder; cancel, undo or repeat one."`
 	Simulate simulateCmd `cmd:"" help:"Tell from access logs what a cache would do, at several sizes of memory."`
 	Check    check       `cmd:"" help:"Verify what is on a disk."`
 	Switches switches    `cmd:"" help:"List the policy switches that serve --set knows, and why each is as it is."`
@@ -136,6 +139,8 @@ func explain(err error, args []string) error {
 		return usagef("serve needs an origin: name a web server, as in larder serve http://127.0.0.1:8080, or a folder, as in larder serve .")
 	case strings.Contains(msg, `"<source>"`):
 		return usagef("gateway needs storage: name a folder, as in larder gateway ., or another kind, as in larder gateway s3://bucket")
+	case strings.Contains(msg, `"<source> ..."`):
+		return usagef("warm needs URLs: name a list or a sitemap, as in larder warm https://example.org/sitemap.xml, or - for stdin")
 	case strings.Contains(msg, `"<dir>"`):
 		return usagef("check disk needs a folder: the one that serve --disk was given, as in larder check disk /var/cache/larder")
 	case command != "" && strings.HasPrefix(msg, "expected "):

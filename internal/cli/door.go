@@ -58,7 +58,7 @@ func (s *door) apply(std *streams, o *daemon.Options) error {
 }
 
 // run serves until a signal comes.
-func (s *door) run(std *streams, o *daemon.Options, explain func(error) error, greet func(url string)) error {
+func (s *door) run(std *streams, o *daemon.Options, explain func(error) error, greet func(url, admin string)) error {
 	d, err := daemon.New(*o)
 	if err != nil {
 		return errors.Join(explain(err), closeLog(o.Log))
@@ -66,7 +66,7 @@ func (s *door) run(std *streams, o *daemon.Options, explain func(error) error, g
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	defer signal.Stop(signals)
-	greet(d.URL())
+	greet(d.URL(), d.AdminAt())
 
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()

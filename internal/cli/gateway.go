@@ -43,7 +43,7 @@ func (g *gatewayCmd) Run(std *streams, kinds storage.Kinds) error {
 	if err := g.apply(std, o); err != nil {
 		return errors.Join(err, o.Storage.Close())
 	}
-	return g.run(std, o, g.explain, func(url string) { g.greet(std.err, url) })
+	return g.run(std, o, g.explain, func(url, _ string) { g.greet(std.err, url) })
 }
 
 func (g *gatewayCmd) greet(w io.Writer, url string) {

@@ -60,7 +60,7 @@ func startUnder(t *testing.T, command []string, args ...string) *process {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // so that no failure hangs
 	t.Cleanup(cancel)
-	argv := slices.Concat(command, []string{larder, "serve", "--listen", "127.0.0.1:0"}, args)
+	argv := slices.Concat(command, []string{larder, "serve", "--listen", "127.0.0.1:0", "--admin", "none"}, args)
 	p := &process{Cmd: exec.CommandContext(ctx, argv[0], argv[1:]...)}
 	p.notes, p.exited = make(chan string, 100), make(chan error, 1)
 	p.Stdout = &p.stdout

@@ -4,13 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"net/url"
 	"os"
 	"strings"
 	"syscall"
 
-	"github.com/larderhq/larder/gateway"
 	"github.com/larderhq/larder/gateway/file"
+	"github.com/larderhq/larder/internal/admin"
 	"github.com/larderhq/larder/internal/daemon"
 	"github.com/larderhq/larder/internal/engine"
 	"github.com/larderhq/larder/internal/storage"
@@ -25,8 +26,10 @@ type serve struct {
 	Set    []string    `placeholder:"SWITCH=VALUE" sep:"none" help:"Turn a policy switch; may be repeated. larder switches lists them."`
 	door
 	storageFlags
-	Admin   string `placeholder:"ADDR" help:"Storage: take notifications of changes at this socket, as in\n/run/larder.sock, or at host:port with the token in the environment\nas LARDER_ADMIN_TOKEN. POST /v1/events has them."`
-	Explain bool   `help:"Say in Cache-Status which key was used and why. For debugging:\nclients learn how the site is built."`
+	Admin     string   `placeholder:"ADDR" help:"Take purges, and notifications of storage, at this socket, as in\n/run/larder.sock, or at host:port with the token in the environment\nas LARDER_ADMIN_TOKEN; none: nowhere. By default at a socket of this\nuser's, where larder purge looks for it."`
+	PurgeFrom []string `placeholder:"ADDRS" sep:"none" help:"Let clients at these addresses, as 10.0.0.0/8, purge by PURGE, BAN and\nthe like (docs/habits.md). May be repeated. With a token in the\nenvironment as LARDER_PURGE_TOKEN, whoever sends that may, too."`
+	Hot       string   `placeholder:"FILE" help:"At the end, write the URLs of what was kept to this file, for larder\nwarm."`
+	Explain   bool     `help:"Say in Cache-Status which key was used and why. For debugging:\nclients learn how the site is built."`
 
 	kinds storage.Kinds
 }
@@ -56,7 +59,7 @@ func (s *serve) Run(std *streams, kinds storage.Kinds) error {
 	if err != nil {
 		return err
 	}
-	return s.run(std, o, s.explain, func(url string) { s.greet(std.err, url) })
+	return s.run(std, o, s.explain, func(url, at string) { s.greet(std.err, url, at) })
 }
 
 // options checks what was asked for.
@@ -77,11 +80,7 @@ func (s *serve) options(std *streams) (*daemon.Options, error) {
 		Origin: s.Origin, Host: s.Host, Memory: int64(s.Memory), Disks: places(s.Disk), Engine: c.Config, Pages: c.pages,
 	}
 	if storage.IsOrigin(s.Origin) {
-		name := s.used()
-		if s.Admin != "" {
-			name = "admin"
-		}
-		if name != "" {
+		if name := s.used(); name != "" {
 			return nil, usagef("--%s is for storage; %s is a web server, which decides by itself", name, s.Origin)
 		}
 	} else if err := s.open(s.Origin, s.kinds, o); err != nil {
@@ -94,15 +93,48 @@ func (s *serve) options(std *streams) (*daemon.Options, error) {
 			}
 		}
 	}
-	if _, ok := o.Storage.(gateway.Notified); s.Admin != "" && !ok {
-		return nil, errors.Join(usagef("--admin: %s posts no notifications; leave it out", storage.Show(s.Origin)), o.Storage.Close())
+	if err := errors.Join(s.control(o), s.apply(std, o)); err != nil {
+		if o.Storage != nil {
+			err = errors.Join(err, o.Storage.Close())
+		}
+		return nil, err
 	}
-	o.Admin, o.AdminToken = s.Admin, os.Getenv("LARDER_ADMIN_TOKEN")
-	return o, s.apply(std, o)
+	return o, nil
+}
+
+// leastToken is how many characters the token of clients that purge has at least.
+const leastToken = 16
+
+// control says who may purge, and where.
+func (s *serve) control(o *daemon.Options) error {
+	switch o.Admin, o.AdminToken = s.Admin, os.Getenv("LARDER_ADMIN_TOKEN"); s.Admin {
+	case "":
+		o.Admin = daemon.Usual
+	case "none":
+		o.Admin = ""
+	}
+	for _, text := range s.PurgeFrom {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			var a netip.Addr
+			if a, err = netip.ParseAddr(text); err == nil {
+				p = netip.PrefixFrom(a, a.BitLen())
+			}
+		}
+		if err != nil || p.Addr().Zone() != "" {
+			return usagef("--purge-from %q is no address: write it as 127.0.0.1, 10.0.0.0/8 or fd00::/8", text)
+		}
+		o.PurgeFrom = append(o.PurgeFrom, p.Masked())
+	}
+	if o.PurgeToken = os.Getenv("LARDER_PURGE_TOKEN"); o.PurgeToken != "" && len(o.PurgeToken) < leastToken {
+		return usagef("LARDER_PURGE_TOKEN: it can be guessed: give %d characters or more, as from openssl rand -hex 16", leastToken)
+	}
+	o.Hot = s.Hot
+	return nil
 }
 
 // greet says where it listens and what to try.
-func (s *serve) greet(w io.Writer, url string) {
+func (s *serve) greet(w io.Writer, url, at string) {
 	what, but := s.Origin, "if it may be kept"
 	if !storage.IsOrigin(what) {
 		what, but = storage.Show(what), "as long as it is fresh"
@@ -111,10 +143,18 @@ func (s *serve) greet(w io.Writer, url string) {
 	if !storage.IsOrigin(s.Origin) {
 		fmt.Fprintln(w, s.tell())
 	}
-	if s.Admin != "" {
-		fmt.Fprintf(w, "notifications: POST /v1/events at %s\n", s.Admin)
+	if at != "" {
+		fmt.Fprintf(w, "purge: larder purge%s; the admin API is at %s\n", s.adminHint(at), at)
 	}
 	fmt.Fprintf(w, "try: curl -i %s/   twice: the second answer says Cache-Status: larder; hit, %s\n", url, but)
+}
+
+// adminHint is what larder purge has to be told to find us.
+func (s *serve) adminHint(at string) string {
+	if usual, err := admin.Place("8000", false); err == nil && usual == at {
+		return ""
+	}
+	return " --admin " + at
 }
 
 // explain says what to do about a choice that cannot be carried out.

@@ -228,6 +228,26 @@ var policy = options[choices]{flag: "set", kind: "switch", command: "switches", 
 		offOn(func(c *choices) *bool { return &c.Terms.KeepRelated }),
 	},
 	{
+		"tag-headers", "Surrogate-Key,Cache-Tag,xkey | none | FIELD,FIELD...",
+		"Fields by which the origin labels answers, so that they can be purged together: the conventions in use.",
+		names(func(c *choices) *[]string { return &c.Terms.TagFields }),
+	},
+	{
+		"expose-tags", "off | on",
+		"Whether clients get to see those fields: a tier in front of this one needs them, nobody else does.",
+		onOff(func(c *choices) *bool { return &c.Terms.ExposeTags }),
+	},
+	{
+		"cache-groups", "on | off",
+		"Whether Cache-Groups and Cache-Group-Invalidation count (RFC 9875): off where strangers share a host.",
+		offOn(func(c *choices) *bool { return &c.Terms.NoGroups }),
+	},
+	{
+		"group-invalidation", "on | off",
+		"Whether a successful POST, PUT or DELETE also forgets what shares a group with what it changes (RFC 9875).",
+		offOn(func(c *choices) *bool { return &c.Terms.KeepGroups }),
+	},
+	{
 		"apparent-age", "on | off",
 		"Whether Date tells how old an answer was when it came: off where the origin's clock is not to be trusted.",
 		offOn(func(c *choices) *bool { return &c.Terms.TrustDate }),

@@ -54,6 +54,10 @@ func TestSwitchesReachTheirFields(t *testing.T) {
 		"invalidate-related=off":              func(c *choices) { c.Terms.KeepRelated = true },
 		"apparent-age=off":                    func(c *choices) { c.Terms.TrustDate = true },
 		"language-select=on":                  func(c *choices) { c.Terms.LanguageSelect = true },
+		"tag-headers=X-Tags, xkey":            func(c *choices) { c.Terms.TagFields = []string{"X-Tags", "Xkey"} },
+		"expose-tags=on":                      func(c *choices) { c.Terms.ExposeTags = true },
+		"cache-groups=off":                    func(c *choices) { c.Terms.NoGroups = true },
+		"group-invalidation=off":              func(c *choices) { c.Terms.KeepGroups = true },
 		"vary-ignore=user-agent, cookie":      func(c *choices) { c.Terms.VaryIgnore = []string{"User-Agent", "Cookie"} },
 		"partial-length-tolerance=on":         func(c *choices) { c.Terms.PartTolerance = true },
 		"head-freshening=validators":          func(c *choices) { c.Terms.HeadFreshening = rules.HeadValidators },
@@ -119,7 +123,7 @@ func TestSwitchDefaults(t *testing.T) {
 			t.Errorf("%s: the reason is no line: %q", s.name, s.why)
 		}
 	}
-	if n := len(policy.all); n != 48 {
+	if n := len(policy.all); n != 52 {
 		t.Errorf("there are %d switches; if that is as it should be, so is this number", n)
 	}
 }
@@ -135,6 +139,9 @@ func meaning(c choices) choices {
 	}
 	if t.Requests == 0 {
 		t.Requests = rules.LoadSafe
+	}
+	if t.TagFields == nil {
+		t.TagFields = []string{"Surrogate-Key", "Cache-Tag", "Xkey"}
 	}
 	for _, list := range []*[]string{&t.StripTargeted, &t.VaryIgnore, &t.VaryHeaders} {
 		if *list == nil {

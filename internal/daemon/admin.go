@@ -16,9 +16,23 @@ import (
 // Daemon stops.
 const adminPatience = 5 * time.Second
 
+// Usual is Options.Admin for the place where others look for it.
+const Usual = "usual"
+
 // listenAdmin has the admin API wait for its turn, if there is to be one.
 func (d *Daemon) listenAdmin() (err error) {
-	if d.opt.Admin == "" {
+	switch d.opt.Admin {
+	case "":
+		return nil
+	case Usual:
+		_, port, _ := net.SplitHostPort(d.listener.Addr().String())
+		if d.opt.Admin, err = admin.Place(port, true); err == nil {
+			d.adminListener, err = admin.Listen(d.opt.Admin, "")
+		}
+		if err != nil { // nobody has asked for it
+			d.opt.Admin = ""
+			d.opt.Notes.Warn(fmt.Sprintf("no admin API: %v; --admin names another place, or none", err))
+		}
 		return nil
 	}
 	if d.adminListener, err = admin.Listen(d.opt.Admin, d.opt.AdminToken); err != nil {
@@ -41,21 +55,37 @@ func atMost(pause time.Duration, f func(string)) func(string) {
 	}
 }
 
+// AdminAt is where the admin API listens; empty: nowhere.
+func (d *Daemon) AdminAt() string { return d.opt.Admin }
+
+// host is that of host:port.
+func host(where string) string {
+	name, _, _ := net.SplitHostPort(where)
+	return name
+}
+
 // startAdmin serves the admin API. The function returned ends that.
 func (d *Daemon) startAdmin() (stop func()) {
 	if d.adminListener == nil {
 		return func() {}
 	}
-	o := admin.Options{Changed: d.changed, Refused: atMost(time.Minute, func(why string) {
+	o := admin.Options{Host: host(d.opt.Admin), Changed: d.changed, Refused: atMost(time.Minute, func(why string) {
 		d.opt.Notes.Warn("--admin: a request was refused: " + why)
 	})}
+	if d.engine != nil {
+		o.Purges = purges{d.ledger, d.engine, d.audit}
+	}
 	if s, ok := d.opt.Storage.(gateway.Notified); ok {
 		o.Events = s.Changes
 	}
 	if _, file := d.adminListener.Addr().(*net.UnixAddr); !file {
 		o.Token = d.opt.AdminToken
 	}
-	server := &http.Server{Handler: admin.Handler(o), ReadTimeout: adminPatience, MaxHeaderBytes: 16 << 10}
+	living, die := context.WithCancel(context.Background())
+	server := &http.Server{
+		Handler: admin.Handler(o), ReadTimeout: adminPatience, MaxHeaderBytes: 16 << 10,
+		BaseContext: func(net.Listener) context.Context { return living },
+	}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -64,6 +94,7 @@ func (d *Daemon) startAdmin() (stop func()) {
 		}
 	}()
 	return func() {
+		die() // who waits for a purge has waited long enough
 		ctx, cancel := context.WithTimeout(context.Background(), adminPatience)
 		defer cancel()
 		if server.Shutdown(ctx) != nil {

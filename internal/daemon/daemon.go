@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"runtime"
 	"sync"
@@ -23,6 +24,7 @@ import (
 	"github.com/larderhq/larder/internal/observe"
 	"github.com/larderhq/larder/internal/origin"
 	"github.com/larderhq/larder/internal/page"
+	"github.com/larderhq/larder/internal/purge"
 	"github.com/larderhq/larder/internal/rules"
 	"github.com/larderhq/larder/store"
 )
@@ -54,8 +56,18 @@ type Options struct {
 	Listen string
 
 	// Admin is where the admin API listens: the path of a socket, with a slash in
-	// it, or host:port, which takes AdminToken. Empty: nowhere.
+	// it, or host:port, which takes AdminToken. Empty: nowhere. Usual: at the socket
+	// where it is looked for, or nowhere if that cannot be had.
 	Admin, AdminToken string
+
+	// PurgeFrom are the addresses, and PurgeToken is the word, that let a client purge by
+	// the methods that package habit knows. None, and empty: nobody may, and they are
+	// methods like any other.
+	PurgeFrom  []netip.Prefix
+	PurgeToken string
+
+	// Hot is the file that the URLs of what is kept are written to at the end. Empty: none is.
+	Hot string
 
 	// Memory is the most that is kept in memory, in octets. The process takes
 	// up to 64 MiB more, and 24 octets for each entry on disk.
@@ -92,6 +104,7 @@ type Daemon struct {
 	server   *front.Server
 	engine   *engine.Engine
 	store    store.Store
+	ledger   *purge.Ledger
 	leave    func() error // the origin
 	watch    watching
 
@@ -135,20 +148,24 @@ func New(o Options) (_ *Daemon, err error) {
 		return d, nil
 	}
 	c := o.Engine
-	if d.store, c.Terms.Secret, err = openStore(&o); err != nil {
+	kept, err := openStore(&o)
+	if err != nil {
 		return nil, err
 	}
+	d.store, d.ledger, c.Terms.Secret = kept.store, kept.ledger, kept.secret
 	c.Forward = forward.transport
 	if c.Negotiate != nil {
 		c.Forward = encode.RoundTripper(c.Forward, encode.Options{})
 	}
 	c.Store, c.Pseudonym = d.store, pseudonym()
+	site := ""
 	if g := forward.handler; g != nil {
-		c.Paths, c.Site, c.Negotiate = true, d.site(), negotiating(c.Negotiate, g.Negotiate)
+		c.Paths, site, c.Negotiate = true, d.site(), negotiating(c.Negotiate, g.Negotiate)
 	}
 	if o.Log != nil {
 		c.Sink = o.Log
 	}
+	c.Site, c.Ledger, c.Recent = site+kept.lineage, kept.ledger, new(observe.Recent)
 	c.Clock, c.Standing = engine.SystemClock(), engine.Standing(c.SpokenFor)
 	d.engine = engine.New(c)
 	var handler http.Handler = d.engine
@@ -156,8 +173,8 @@ func New(o Options) (_ *Daemon, err error) {
 		handler = d.assembled(&c.Terms)
 	}
 	d.server = front.New(front.Options{
-		Handler: handler, Limits: o.Limits, Refused: d.refused, Log: o.Notes,
-		Standing: c.Standing, Store: d.store, Clock: c.Clock, Sink: c.Sink, Decide: d.engine.Decide,
+		Handler: d.habits(handler), Limits: o.Limits, Refused: d.refused, Log: o.Notes,
+		Standing: c.Standing, Store: d.store, Clock: c.Clock, Sink: c.Sink, Recent: c.Recent, Decide: d.engine.Decide,
 	})
 	return d, nil
 }
@@ -255,7 +272,7 @@ func (d *Daemon) URL() string {
 // The error is nil if that went well, also if requests had to be cut off.
 func (d *Daemon) Run(ctx context.Context) error {
 	defer runtime.KeepAlive(calmCollector())
-	stopWatching, stopAdmin := d.startWatching(), d.startAdmin()
+	stopWatching, stopTending, stopAdmin := d.startWatching(), d.startTending(), d.startAdmin()
 	var serving sync.WaitGroup
 	failed := make(chan error, 1)
 	serving.Go(func() {
@@ -276,10 +293,12 @@ func (d *Daemon) Run(ctx context.Context) error {
 	serving.Wait()
 	stopWatching()
 	stopAdmin()
+	stopTending()
 	closing := []func() error{d.leave, d.closeLog}
 	if d.engine != nil {
+		d.saveHot()
 		d.engine.Close()
-		closing = []func() error{d.leave, d.store.Close, d.closeLog}
+		closing = []func() error{d.leave, d.store.Close, d.ledger.Close, d.closeLog}
 	}
 	for _, c := range closing {
 		if cerr := c(); err == nil {

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/larderhq/larder/internal/purge"
 	"github.com/larderhq/larder/internal/vfs"
 	"github.com/larderhq/larder/store"
 	"github.com/larderhq/larder/store/disk"
@@ -65,10 +66,21 @@ type Disk struct {
 	Size int64 // octets, at least MinDisk
 }
 
-// openStore makes the store of o, and finds the secret that what is on disk was
-// kept with; nil without a disk. A disk that fails for no fault of the operator's
-// is noted, and done without.
-func openStore(o *Options) (s store.Store, secret []byte, err error) {
+// A larder is what is kept, and what has to be known of it.
+type larder struct {
+	store store.Store
+
+	// secret is what it was kept with; nil without a disk.
+	secret []byte
+
+	// ledger knows what was purged of it, and lineage names what it knows of.
+	ledger  *purge.Ledger
+	lineage string
+}
+
+// openStore makes the store of o. A disk that fails for no fault of the operator's is
+// noted, and done without.
+func openStore(o *Options) (l larder, err error) {
 	upper := memory.Options{Budget: o.Memory - min(o.Memory/16, decoded), Now: func() int64 { return time.Now().Unix() }}
 	lower := disk.Options{Segment: mostSegment, Buffer: max(leastBuffer, min(o.Memory/16, mostBuffer)), Notes: func(line string) { o.Notes.Warn(line) }}
 	for _, d := range o.Disks {
@@ -78,25 +90,43 @@ func openStore(o *Options) (s store.Store, secret []byte, err error) {
 			o.Notes.Warn(fmt.Sprintf("disk %s: not used until the next start: %v", d.Dir, err))
 			continue
 		case err != nil:
-			return nil, nil, &Error{Option: "Disks", Err: err}
+			return l, &Error{Option: "Disks", Err: err}
 		}
 		lower.Disks = append(lower.Disks, disk.Disk{FS: folder, Size: d.Size, Name: d.Dir})
 		lower.Segment = min(lower.Segment, max(d.Size/segments&^(leastSegment-1), leastSegment))
 	}
+	ledger := purge.Options{Paths: o.Storage != nil}
 	if len(lower.Disks) == 0 {
-		return memory.New(upper), nil, nil
+		return larder{store: memory.New(upper), ledger: purge.New(ledger)}, nil
 	}
 	upper.Budget -= min(3*int64(len(lower.Disks))*lower.Buffer, o.Memory/4)
 	upper.MaxObject = min(o.Memory/4, mostRaised)
 	d, err := disk.Open(lower)
 	if err != nil {
-		return nil, nil, &Error{Option: "Disks", Err: err}
+		return l, &Error{Option: "Disks", Err: err}
 	}
 	select {
 	case <-d.Ready():
 	case <-time.After(settling):
 	}
-	return tier.New(upper, d), lasting(lower.Disks, lower.Notes), nil
+	ledger.Journal, l.lineage = openJournal(lower.Disks, lower.Notes)
+	l.store, l.secret, l.ledger = tier.New(upper, d), lasting(lower.Disks, lower.Notes), purge.New(ledger)
+	return l, nil
+}
+
+// openJournal opens the journal of purges on the disks. Without one nobody knows what was
+// purged of what they have, so that it is not used.
+func openJournal(disks []disk.Disk, note func(string)) (j *purge.Journal, lineage string) {
+	folders := make([]purge.Folder, len(disks))
+	for i, d := range disks {
+		folders[i] = purge.Folder{FS: d.FS, Name: d.Name}
+	}
+	j, err := purge.OpenJournal(folders, note)
+	if err != nil {
+		note(fmt.Sprintf("the journal of purges cannot be written: %v; what is kept now will not be found after a restart", err))
+		return nil, rand.Text()
+	}
+	return j, j.Lineage()
 }
 
 // openFolder opens a folder, at the second attempt if the first one failed.

@@ -105,6 +105,9 @@ type Config struct {
 	// Sink is told of every request; nil tells nobody.
 	Sink observe.Sink
 
+	// Recent, where set, gets to see the requests, for previews of purges.
+	Recent *observe.Recent
+
 	// Clock is the time; nil is the machine's.
 	Clock Clock
 
@@ -198,6 +201,8 @@ type Engine struct {
 	exchanges   sync.Pool
 	hit         string // how our member of Cache-Status begins on a hit
 	spoken      spoken
+	keeper      store.Store  // Store, itself
+	walker      store.Walker // nil: the store cannot show what it keeps
 
 	// background holds the fetches, which outlive the clients that caused them.
 	background     sync.WaitGroup
@@ -219,6 +224,8 @@ func New(c Config) *Engine {
 		c.Terms.Secret = NewSecret()
 	}
 	e := &Engine{Config: c, hit: c.Name + "; hit; ttl="}
+	e.keeper = c.Store
+	e.walker, _ = c.Store.(store.Walker)
 	if e.Standing != nil {
 		e.Store = changing{e.Store, e.Standing}
 	}

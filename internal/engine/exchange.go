@@ -104,6 +104,9 @@ func (x *exchange) end() {
 	if x.over != nil {
 		x.over.Store(true)
 	}
+	if x.e.Recent != nil {
+		x.e.Recent.Saw(x.r.Host, x.r.RequestURI, x.wall)
+	}
 	if sink := x.e.Sink; sink != nil {
 		steady, _ := x.e.Clock()
 		x.event.Duration = steady.Sub(x.came)

@@ -69,9 +69,13 @@ func (e *Engine) Purge(ctx context.Context, o purge.Order) (purge.Receipt, error
 	for i := range targets {
 		key := e.key(&targets[i])
 		e.flights.Forget(key, nil) // nobody is to wait for what would not do
-		if !e.visit(ctx, key) {
-			all = false
+		visited := e.visit(ctx, key)
+		if o.Mode == purge.Refetch { // also what the store has not read since a restart
+			visited = e.Store.Forget(ctx, key) == nil && visited
+		} else {
+			visited = visited && e.settled()
 		}
+		all = all && visited
 	}
 	if all {
 		e.Ledger.Visited(r.ID)
@@ -86,13 +90,12 @@ func (e *Engine) Purge(ctx context.Context, o purge.Order) (purge.Receipt, error
 // Walk goes through all that is kept, and forgets or marks what the Ledger has purged.
 // An error says that it did not see everything.
 func (e *Engine) Walk(ctx context.Context) error {
-	w, ok := e.Store.(store.Walker)
-	if !ok {
+	if e.walker == nil {
 		return errUnwalkable
 	}
 	pace := newPace()
 	var failed error
-	err := w.Walk(ctx, func(key store.Key, entry store.Entry, head []byte) bool {
+	err := e.walker.Walk(ctx, func(key store.Key, entry store.Entry, head []byte) bool {
 		if e.concerns(key, head) {
 			failed = errors.Join(failed, e.settleEntry(ctx, key, entry, head))
 		}
@@ -111,6 +114,21 @@ func (e *Engine) concerns(key store.Key, head []byte) bool {
 	}
 	_, ours := canon.ParseKey(key, e.Site)
 	return ours
+}
+
+// settled tells whether the store shows all that it has: one that lasts may still be
+// reading what it had before a restart.
+func (e *Engine) settled() bool {
+	s, ok := e.keeper.(interface{ Ready() <-chan struct{} })
+	if !ok {
+		return true
+	}
+	select {
+	case <-s.Ready():
+		return true
+	default:
+		return false
+	}
 }
 
 // visit goes through what is kept under one key. It reports false if that cannot be done.

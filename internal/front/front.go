@@ -45,6 +45,9 @@ type Options struct {
 	Clock    func() (steady, wall time.Time)
 	Sink     observe.Sink
 
+	// Recent, where set, gets to see a sample of what is answered without the Handler.
+	Recent *observe.Recent
+
 	// Decide, where set, says what is answered to a request for which nothing
 	// stands yet, if it can say so at once: the context of the request is
 	// store.AtOnce. It fills in the Answer, using the room that is there. The

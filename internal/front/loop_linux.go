@@ -54,6 +54,7 @@ type loop struct {
 	short   time.Time // when there last was an answer that goes in one piece
 	event   observe.Event
 	sink    observe.Sink // nil: nobody is told
+	seen    uint32       // answers without the Handler
 	flushed func()       // gives the sink what it has gathered
 	events  [128]syscall.EpollEvent
 }
@@ -343,6 +344,9 @@ func (l *loop) answer(c *client, r *plain) standing.Verdict {
 
 // observe tells of an answer that was begun then.
 func (l *loop) observe(c *client, a *standing.Answer, head bool, sent int64, begun time.Time, fault error) {
+	if l.seen++; l.seen%observe.SampleEvery == 0 && l.s.opt.Recent != nil {
+		l.s.opt.Recent.Note(a.Host, a.Target, l.wall)
+	}
 	if l.sink == nil {
 		return
 	}

@@ -25,6 +25,9 @@ const (
 	// maxJournal is how many octets of a journal are read: more was not written by us.
 	maxJournal = 1 << 28
 
+	// lineageLen is how long a Lineage is: it stands in every key.
+	lineageLen = 10
+
 	// slack is how many lines there may be beside those that are needed.
 	slack = 10_000
 )
@@ -99,7 +102,7 @@ func OpenJournal(folders []Folder, notes func(string)) (*Journal, error) {
 		j.files = append(j.files, &journalFile{Folder: f})
 	}
 	if j.lineage == "" {
-		j.lineage = rand.Text()
+		j.lineage = rand.Text()[:lineageLen]
 	}
 	j.run++
 	all := make([]*jobLine, len(j.jobs))

@@ -1,0 +1,146 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/larderhq/larder/internal/purge"
+)
+
+// A Client asks the API of another process. Any number of goroutines may use it.
+type Client struct {
+	where string
+	base  string
+	token string
+	http  http.Client
+}
+
+// NewClient makes a Client of the API that listens there: the path of a socket, with a
+// slash in it, or host:port, which takes the token.
+func NewClient(where, token string) *Client {
+	c := &Client{where: where, base: "http://" + where, token: token}
+	t := &http.Transport{MaxIdleConns: 4, IdleConnTimeout: time.Minute, Proxy: nil}
+	if strings.Contains(where, "/") {
+		c.base = "http://localhost"
+		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", where)
+		}
+	}
+	c.http.Transport = t
+	c.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse } // the token is for this one
+	return c
+}
+
+// Close lets go of idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// maxAnswer is how long an answer may be, in octets.
+const maxAnswer = 64 << 20
+
+// ask sends in, where it is not nil, and reads out. A *Refusal is what the other says.
+func (c *Client) ask(ctx context.Context, method, path string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		text, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(text)
+	}
+	r, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+	if err != nil {
+		return err
+	}
+	if in != nil {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	if c.token != "" {
+		r.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	res, err := c.http.Do(r)
+	if err != nil {
+		if u := (*url.Error)(nil); errors.As(err, &u) {
+			err = u.Err
+		}
+		return fmt.Errorf("no Larder answers at %s: %w", c.where, err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.where, err)
+	}
+	if res.StatusCode/100 != 2 {
+		p := Problem{Status: res.StatusCode}
+		if json.Unmarshal(text, &p) != nil || p.Detail == "" {
+			p.Detail = res.Status
+		}
+		return &Refusal{p}
+	}
+	if err := json.Unmarshal(text, out); err != nil {
+		return fmt.Errorf("%s answers what is no answer of the admin API: %w", c.where, err)
+	}
+	return nil
+}
+
+// A Refusal is an answer that is no success.
+type Refusal struct{ Problem }
+
+func (r *Refusal) Error() string { return r.Detail }
+
+// Purge gives an Order.
+func (c *Client) Purge(ctx context.Context, o purge.Order) (r purge.Receipt, err error) {
+	return r, c.ask(ctx, http.MethodPost, "/v1/purge", request(o), &r)
+}
+
+// Preview asks what an Order would find.
+func (c *Client) Preview(ctx context.Context, o purge.Order) (p purge.Preview, err error) {
+	return p, c.ask(ctx, http.MethodPost, "/v1/preview", request(o), &p)
+}
+
+func request(o purge.Order) map[string]any {
+	in := map[string]any{"selectors": o.Selectors, "mode": o.Mode}
+	if !o.Start.IsZero() {
+		in["start"] = o.Start
+	}
+	if !o.End.IsZero() {
+		in["end"] = o.End
+	}
+	return in
+}
+
+// Receipts lists the purges, the last one first.
+func (c *Client) Receipts(ctx context.Context) ([]purge.Receipt, error) {
+	var out struct{ Purges []purge.Receipt }
+	err := c.ask(ctx, http.MethodGet, "/v1/purges", nil, &out)
+	return out.Purges, err
+}
+
+// Receipt asks what a purge has come to; if it has not come to an end, the answer may take
+// so many seconds.
+func (c *Client) Receipt(ctx context.Context, id purge.ID, wait int) (r purge.Receipt, err error) {
+	return r, c.ask(ctx, http.MethodGet, fmt.Sprintf("/v1/purges/%s?wait=%d", id, wait), nil, &r)
+}
+
+// Cancel ends a purge.
+func (c *Client) Cancel(ctx context.Context, id purge.ID) (r purge.Receipt, err error) {
+	return r, c.ask(ctx, http.MethodDelete, "/v1/purges/"+id.String(), nil, &r)
+}
+
+// Undo takes a soft purge back.
+func (c *Client) Undo(ctx context.Context, id purge.ID) (r purge.Receipt, err error) {
+	return r, c.ask(ctx, http.MethodPost, "/v1/purges/"+id.String()+"/undo", nil, &r)
+}
+
+// Repeat gives the Order of a purge once more.
+func (c *Client) Repeat(ctx context.Context, id purge.ID) (r purge.Receipt, err error) {
+	return r, c.ask(ctx, http.MethodPost, "/v1/purges/"+id.String()+"/repeat", nil, &r)
+}
