@@ -97,6 +97,8 @@ func (p *Passing) Answered(res *http.Response) {
 	stamp := &rules.Stored{Header: rules.Header(res.Header), Stamp: p.ticket.Stamp}
 	if ctx := context.WithoutCancel(p.r.Context()); rules.Invalidates(p.r.Method, res.StatusCode) {
 		p.e.forget(ctx, &p.target, stamp, p.policy, p.posted)
+	} else if rules.Doubts(p.r.Method, res.StatusCode, stamp.Header) {
+		p.e.doubt(ctx, &p.target, p.policy)
 	}
 	if p.posted != nil {
 		p.keep(res, stamp.Stamp)

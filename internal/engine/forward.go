@@ -149,6 +149,17 @@ func forwardedValue(s string) string {
 	return s
 }
 
+// announced tells whether a surrogate before us has taken token already: it is to name
+// one of them (Edge Architecture 2.1).
+func announced(lines []string, token string) bool {
+	for member := range field.Members(lines) {
+		if name, _, _ := strings.Cut(member, "="); strings.TrimSpace(name) == token {
+			return true
+		}
+	}
+	return false
+}
+
 // outbound is the header section of a request of ours, made from the client's:
 // end-to-end fields, and what we say of ourselves after them.
 func (e *Engine) outbound(p *Policy, view rules.Header, r *http.Request) http.Header {
@@ -166,7 +177,7 @@ func (e *Engine) outbound(p *Policy, view rules.Header, r *http.Request) http.He
 	if p.Assembles {
 		capable = append(capable, "ESI/1.0")
 	}
-	if len(capable) > 0 {
+	if len(capable) > 0 && !announced(h["Surrogate-Capability"], p.Terms.DeviceToken()) {
 		h["Surrogate-Capability"] = append(slices.Clip(h["Surrogate-Capability"]), p.Terms.DeviceToken()+`="`+strings.Join(capable, " ")+`"`)
 	}
 	if _, ok := h["User-Agent"]; !ok {

@@ -95,6 +95,9 @@ func (x *exchange) pass(reason rules.Reason, why string) {
 	if rules.Invalidates(x.r.Method, a.StatusCode) {
 		e.forget(context.WithoutCancel(x.r.Context()), &x.target, a.stored, x.policy, posted)
 	}
+	if rules.Doubts(x.r.Method, a.StatusCode, a.stored.Header) {
+		e.doubt(x.r.Context(), &x.target, x.policy)
+	}
 	if posted != nil && rules.Storable(&x.req, a.stored, x.target.URL(), &x.policy.Terms).Store {
 		j := &job{f: posted, policy: x.policy, key: bytes.Clone(x.key), target: x.target, req: x.req, client: x.r.Context()}
 		j.req.Method = http.MethodGet // whom it may answer from now on

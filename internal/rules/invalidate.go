@@ -25,6 +25,12 @@ func Invalidates(method string, status int) bool {
 	return !Safe(method) && status >= 200 && status < 400
 }
 
+// Doubts tells whether an answer to method leaves open what became of the request: a
+// gateway further up says that it had none itself (RFC 9110 §15.6.3, §15.6.5, RFC 9209).
+func Doubts(method string, status int, h Header) bool {
+	return !Safe(method) && (status == 502 || status == 504) && len(h["Proxy-Status"]) > 0
+}
+
 // Related are the URIs besides target that an answer to an unsafe request
 // invalidates: those of Location and Content-Location, on target's own origin
 // only (RFC 9111 §4.4).

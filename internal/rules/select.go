@@ -69,16 +69,16 @@ func Select(req *Request, candidates []*Stored, terms *Terms) Choice {
 			continue
 		}
 		if !s.Matches(req, terms) {
-			c.Miss = VaryMiss
+			if c.Miss == URIMiss {
+				c.Miss = VaryMiss
+			}
 			continue
 		}
 		best := &c.Whole
 		if !s.Part.IsZero() {
 			best = &c.Part
-			if !req.Ranged() && s.Part.First != 0 {
-				continue // only a prefix helps who wants the whole
-			}
-			if req.Ranged() && !s.covers(req) {
+			if !req.Ranged() && s.Part.First != 0 || req.Ranged() && !s.covers(req) {
+				c.Miss = Partial // and only a prefix helps who wants the whole
 				continue
 			}
 		}
