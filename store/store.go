@@ -115,6 +115,23 @@ type Store interface {
 	io.Closer
 }
 
+// A Walker is a Store that can show what it keeps.
+type Walker interface {
+	// Walk shows every entry that is kept during the whole call at least once,
+	// wherever it moves meanwhile: between tiers, on disk, within memory. One that
+	// comes, goes or is replaced meanwhile may be shown or not; one that is amended
+	// meanwhile is shown with at least one of its heads. The order means nothing.
+	//
+	// key and head are valid until visit returns, and not to be changed. visit may
+	// call any method of the Store, may take its time, and ends the walk by
+	// returning false. To be shown is no use of an entry.
+	//
+	// Walk waits until the Store has read what it had before a restart. It fails
+	// with the error of ctx, with ErrClosed, or with that of what could not be
+	// read: then not all was shown.
+	Walk(ctx context.Context, visit func(key Key, e Entry, head []byte) bool) error
+}
+
 // AtOnce is the context of those who cannot wait: it has ended.
 var AtOnce = func() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())

@@ -73,6 +73,16 @@ func (c *mapCache) names() []string {
 	return slices.Sorted(maps.Keys(c.values))
 }
 
+// Names implements Lister.
+func (c *mapCache) Names(visit func(name string) bool) error {
+	for _, name := range c.names() {
+		if !visit(name) {
+			return nil
+		}
+	}
+	return nil
+}
+
 // hooked is a backend of which a test replaces what it likes.
 type hooked struct {
 	Cache

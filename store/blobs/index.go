@@ -19,6 +19,9 @@ type place struct {
 	lock  *sync.Mutex
 }
 
+// indexName is how long the name of an index is, without the prefix.
+const indexName = 2 * sha256.Size
+
 func (s *Store) place(key store.Key) *place {
 	label := labelOf(s.prefix, key)
 	hash := sha256.Sum256(label)

@@ -46,6 +46,20 @@ func labelOf(prefix string, key []byte) []byte {
 	return append(label, key...)
 }
 
+// keyIn returns the key that a value claims to carry behind such a prefix. Whether it
+// does, and is whole, unseal tells.
+func keyIn(value []byte, prefix string) (key []byte, ok bool) {
+	front := labelAt + 4 + len(prefix)
+	if len(value) < front {
+		return nil, false
+	}
+	end := labelAt + int64(binary.BigEndian.Uint32(value[labelAt-4:]))
+	if end < int64(front) || end > int64(len(value)) {
+		return nil, false
+	}
+	return value[front:end:end], true
+}
+
 // appendSeal appends what a value begins with, but for its checksum.
 func appendSeal(value []byte, magic string, label []byte) []byte {
 	value = append(value, magic...)

@@ -119,41 +119,59 @@ func (v *volume) peek(ctx context.Context, ref index.Ref, hash uint64, key store
 	if n > startLen {
 		n = min(n, peekLen+want)
 	}
-	n = min(n, v.limitAt(ref.Addr))
-	r := record{ref: ref, room: takeRoom(n)}
-	r.start = r.room.octets[:n]
-	if said, err := v.readRecord(ctx, r.start, int64(ref.Addr)*unit); err != nil {
+	r, said, err := v.startOf(ctx, ref, n)
+	if err != nil {
 		return record{}, said, err
 	}
-	said, err := v.examine(ctx, &r, seq, hash, key)
+	said, err = v.examine(ctx, &r, seq, hash, key)
 	if err == nil && said != mine {
 		r.let()
 	}
 	return r, said, err
 }
 
+// startOf reads the first n octets of what lies at ref, or all there can be of it.
+func (v *volume) startOf(ctx context.Context, ref index.Ref, n int64) (record, verdict, error) {
+	n = min(n, v.limitAt(ref.Addr))
+	r := record{ref: ref, room: takeRoom(n)}
+	r.start = r.room.octets[:n]
+	said, err := v.readRecord(ctx, r.start, int64(ref.Addr)*unit)
+	if err != nil {
+		return record{}, said, err // and somebody may go on writing to the room
+	}
+	return r, mine, nil
+}
+
 // examine parses the start of r, which should be in the segment seq and of key.
 func (v *volume) examine(ctx context.Context, r *record, seq, hash uint64, key store.Key) (verdict, error) {
-	addr := r.ref.Addr
-	h, ok := parseHeader(r.start, v.key, v.limitAt(addr))
-	if !ok || h.kind != kindObject || h.addr != addr || h.seq != seq || h.hash != hash {
-		if v.seqAt(addr) != seq {
-			return stale, nil
-		}
-		return damaged, nil
+	if said := v.parse(r, seq, hash); said != mine {
+		return said, nil
 	}
-	r.header = h
-	if h.bodySeq != 0 && v.seqAt(h.bodyAddr) != h.bodySeq {
-		return gone, nil
-	}
-	if int(h.keyLen) != len(key) {
+	if int(r.keyLen) != len(key) {
 		return foreign, nil
 	}
-	got, said, err := v.partOf(ctx, r, headerLen, int64(h.keyLen))
+	got, said, err := v.partOf(ctx, r, headerLen, int64(r.keyLen))
 	if err == nil && !bytes.Equal(got, key) {
 		said = foreign
 	}
 	return said, err
+}
+
+// parse is examine for whatever key has this hash.
+func (v *volume) parse(r *record, seq, hash uint64) verdict {
+	addr := r.ref.Addr
+	h, ok := parseHeader(r.start, v.key, v.limitAt(addr))
+	if !ok || h.kind != kindObject || h.addr != addr || h.seq != seq || h.hash != hash {
+		if v.seqAt(addr) != seq {
+			return stale
+		}
+		return damaged
+	}
+	r.header = h
+	if h.bodySeq != 0 && v.seqAt(h.bodyAddr) != h.bodySeq {
+		return gone
+	}
+	return mine
 }
 
 // partOf returns n octets that lie from octets into r.

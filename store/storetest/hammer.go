@@ -107,18 +107,25 @@ func (h *hammer) check(key string, e store.Entry) (generation uint64, body []byt
 	case err != nil:
 		h.t.Errorf("Head: %v", err)
 		return 0, nil, false
-	case len(head) < 20:
-		h.t.Errorf("under %q: a head of %d octets", key, len(head))
+	case !wholeHead(h.t, key, e, head):
 		return 0, nil, false
 	}
 	generation = binary.BigEndian.Uint64(head)
-	size := int(binary.BigEndian.Uint64(head[8:]))
-	salt := binary.BigEndian.Uint32(head[16:])
-	if !bytes.Equal(head, mintHead(key, generation, size, salt)) || e.Size != int64(size) {
-		h.t.Errorf("under %q: a foreign or torn head, or size %d where the head says %d", key, e.Size, size)
-		return 0, nil, false
+	return generation, pattern(key, generation, int(e.Size)), true
+}
+
+// wholeHead tells whether head is of mintHead, for e under key, and fails the test if it is not.
+func wholeHead(t *testing.T, key string, e store.Entry, head []byte) bool {
+	if len(head) < 20 {
+		t.Errorf("under %q: a head of %d octets", key, len(head))
+		return false
 	}
-	return generation, pattern(key, generation, size), true
+	size, salt := int(binary.BigEndian.Uint64(head[8:])), binary.BigEndian.Uint32(head[16:])
+	if !bytes.Equal(head, mintHead(key, binary.BigEndian.Uint64(head), size, salt)) || e.Size != int64(size) {
+		t.Errorf("under %q: a foreign or torn head, or size %d where the head says %d", key, e.Size, size)
+		return false
+	}
+	return true
 }
 
 func (h *hammer) step(r *rand.Rand) {

@@ -99,6 +99,7 @@ func (s *Store) raise(key store.Key, id store.ID) {
 // settle takes o, which is on disk, into memory, if both agree. The caller holds
 // the stripe.
 func (s *Store) settle(st *stripe, o *store.Object) {
+	defer s.walks.raise(o.Key, o.ID)()
 	st.turns.Add(1)
 	defer st.turns.Add(1)
 	if !s.disk.Lend(o.Key, o.Mark) {

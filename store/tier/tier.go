@@ -57,6 +57,7 @@ type Store struct {
 
 	maxRaised int64  // longest body that comes back to memory, in octets
 	echoes    echoes // of what the disk served
+	walks     walks
 
 	promoting chan struct{} // one for each promotion in the background
 	wanted    sync.Map      // store.ID: those under way
@@ -106,6 +107,10 @@ func New(opts memory.Options, lower *disk.Store) *Store {
 
 // Memory returns the upper tier, for its figures.
 func (s *Store) Memory() *memory.Store { return s.memory }
+
+// Ready is closed when the Store shows all that the disk had before a restart: see
+// disk.Store.Ready.
+func (s *Store) Ready() <-chan struct{} { return s.disk.Ready() }
 
 func (s *Store) stripeOf(key store.Key) *stripe {
 	return &s.stripes[maphash.Bytes(s.seed, key)%stripeCount]
