@@ -20,6 +20,7 @@ import (
 	"github.com/larderhq/larder/internal/local"
 	"github.com/larderhq/larder/internal/observe"
 	"github.com/larderhq/larder/internal/page"
+	"github.com/larderhq/larder/internal/purge"
 	"github.com/larderhq/larder/store"
 	"github.com/larderhq/larder/store/memory"
 )
@@ -68,11 +69,17 @@ type Cache struct {
 	Log *slog.Logger
 
 	mu     sync.Mutex
+	ledger *purge.Ledger // nil before the first face
+	closed bool
 	memory *memory.Store // unless there is a Store
 	secret []byte        // nil before the first face
 	faces  []*face
 	groups groups
 	clock  engine.Clock
+
+	tending     sync.Once // from the first purge on
+	stopTending context.CancelFunc
+	background  sync.WaitGroup
 }
 
 // manyFaces is how many handlers and transports are more than a program has.
@@ -240,7 +247,7 @@ func (c *Cache) add(o engine.Config, sharing Sharing, seen func(*http.Request) *
 	if c.Log != nil {
 		o.Sink = logger{c.Log}
 	}
-	o.Explain, o.Clock = c.Explain, c.clock
+	o.Explain, o.Clock, o.Ledger = c.Explain, c.clock, c.records()
 	if c.Compress && sharing == Shared {
 		o.Forward, o.Negotiate = encode.RoundTripper(o.Forward, encode.Options{}), encode.Negotiate(nil)
 	}
@@ -387,9 +394,13 @@ func (c *Cache) each(uri string, do func(f *face, u *url.URL) bool) error {
 // may be called again.
 func (c *Cache) Close() error {
 	c.mu.Lock()
-	faces, kept := c.faces, c.memory
-	c.faces = nil
+	faces, kept, stop := c.faces, c.memory, c.stopTending
+	c.faces, c.closed = nil, true
 	c.mu.Unlock()
+	if stop != nil {
+		stop()
+		c.background.Wait()
+	}
 	for _, f := range faces { // which waits for fetches, that may call us
 		f.Close()
 	}

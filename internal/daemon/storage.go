@@ -12,6 +12,7 @@ import (
 
 	"github.com/larderhq/larder/gateway"
 	"github.com/larderhq/larder/internal/observe"
+	"github.com/larderhq/larder/internal/purge"
 )
 
 // gateway gives the storage its HTTP face.
@@ -90,8 +91,7 @@ func (d *Daemon) changed(c gateway.Change) {
 	if !d.opt.Gateway.Shows(c.Name) {
 		return
 	}
-	if c.Under {
-		d.engine.ForgetAll()
+	if c.Under && !d.forgetUnder(c.Name) {
 		return
 	}
 	for _, path := range c.Paths(d.opt.Gateway.Listing) {
@@ -99,6 +99,24 @@ func (d *Daemon) changed(c gateway.Change) {
 			d.engine.ForgetURL(context.Background(), u)
 		}
 	}
+}
+
+// forgetUnder forgets what is stored of all that is below name. It reports false if that
+// was everything.
+func (d *Daemon) forgetUnder(name string) bool {
+	s := purge.Selector{Prefix: (&url.URL{Path: "/" + name + "/"}).EscapedPath()}
+	if name == "" {
+		if d.watch.source != nil { // and nothing is found again after a restart
+			d.engine.ForgetAll()
+			return false
+		}
+		s = purge.Selector{All: true}
+	}
+	_, err := d.engine.Purge(context.Background(), purge.Order{Selectors: []purge.Selector{s}, By: "storage"})
+	if err != nil {
+		d.engine.ForgetAll()
+	}
+	return name != ""
 }
 
 // logged tells the log of each request that h answers.

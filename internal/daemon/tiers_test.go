@@ -63,10 +63,18 @@ func clientOf(t *testing.T) *http.Client {
 
 func startTier(t *testing.T, origin string, c engine.Config) *started {
 	t.Helper()
+	return startWith(t, Options{Origin: origin, Engine: c}, nil)
+}
+
+// startWith starts a Daemon that listens on any port; change, if there is one, adapts it.
+func startWith(t *testing.T, o Options, change func(*Options)) *started {
+	t.Helper()
 	t.Setenv("GOGC", "100") // a Daemon leaves the collector alone then
-	d, err := New(Options{
-		Origin: origin, Listen: "127.0.0.1:0", Memory: 8 << 20, Drain: time.Minute, Engine: c, Notes: slog.New(slog.DiscardHandler),
-	})
+	o.Listen, o.Memory, o.Drain, o.Notes = "127.0.0.1:0", 8<<20, time.Minute, slog.New(slog.DiscardHandler)
+	if change != nil {
+		change(&o)
+	}
+	d, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}

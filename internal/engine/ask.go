@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -25,28 +26,48 @@ func (x *exchange) refresh() {
 		d.Action = rules.Validate
 	}
 	lane := x.req.Variant(x.chosen().Vary)
+	since := x.since()
 	f, leader := x.e.flights.Join(x.key, lane)
-	if !leader && x.tooOld(f) { // what it brings is no refresh for this request
-		f, leader = x.e.flights.Join(x.key, "anew\x00"+lane)
+	if !leader && x.tooOld(f, since) { // what it brings is no refresh for this request
+		f, leader = x.e.flights.Join(x.key, fmt.Sprintf("anew\x00%d\x00%s", since, lane))
 	}
 	if !leader {
 		return
 	}
 	if !x.unchanged(x.chosen()) {
 		x.callOff(f)
+		x.lookup()
+		if x.chosen() == nil {
+			return
+		}
+		if a := x.decide().Action; a == rules.ServeThenValidate || a == rules.Validate { // what has come is no fresher
+			x.refresh()
+		}
 		return
 	}
 	j := x.job(f, &d, true)
 	x.e.fly(x.behind(), j)
 }
 
-// tooOld tells whether f, which is still bringing a body, was asked before the version
-// changed or the resource was touched or purged.
-func (x *exchange) tooOld(f *flight.Flight[*landing]) bool {
+// since is the Stamp that a refresh of what is being served needs.
+func (x *exchange) since() uint64 {
+	if s := x.chosen().subject.Load(); s != nil {
+		return s.Since()
+	}
+	return 0
+}
+
+// tooOld tells whether f was asked before a purge of what is being served, which needs a
+// refresh with the Stamp since, or, where it is still bringing a body, before the version
+// changed or the resource was touched.
+func (x *exchange) tooOld(f *flight.Flight[*landing], since uint64) bool {
+	if stamp := f.Since.Load(); stamp != 0 && stamp < since {
+		return true
+	}
 	select {
 	case <-f.Landed():
 		l := f.Result()
-		return l.res != nil && (l.res.Outdated(&x.req) || x.overtook(l.res))
+		return l.res != nil && (l.res.Outdated(&x.req) || x.overtook(l))
 	default:
 		return false
 	}
@@ -342,7 +363,7 @@ func (x *exchange) share(f *flight.Flight[*landing]) bool {
 		x.outdated++
 		x.alone = x.outdated > 2
 		return false
-	case l.res != nil && x.overtook(l.res):
+	case l.res != nil && x.overtook(l):
 		// The same, for a purge; and nobody else is to join it.
 		f.Disown()
 		x.outdated++

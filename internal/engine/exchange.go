@@ -39,6 +39,8 @@ type exchange struct {
 	whole *kept
 	part  *kept
 	miss  rules.Reason
+	// softened says that somebody has purged it, and wants it validated.
+	softened bool
 
 	// moment is when the store was looked at, and stands what was decided then, if
 	// that may be said to others: which is to Serve.
@@ -257,6 +259,19 @@ func (x *exchange) uncached() {
 // lookup finds what is stored for the request. A store that fails is a store
 // that has nothing.
 func (x *exchange) lookup() {
+	for {
+		left := x.e.Ledger.Left()
+		x.find()
+		if x.e.Ledger.Left() == left {
+			return
+		}
+		// What was found may be of before a walker came by, and was judged after the
+		// purge had left the Ledger with it.
+	}
+}
+
+// find is lookup, while no purge leaves the Ledger.
+func (x *exchange) find() {
 	x.candidates, x.kept = x.candidates[:0], x.kept[:0]
 	x.whole, x.part = nil, nil
 	if x.e.Standing != nil {
@@ -285,6 +300,8 @@ func (x *exchange) lookup() {
 	if c.Part >= 0 {
 		x.part = x.kept[c.Part]
 	}
+	k := x.chosen()
+	x.softened = k != nil && k.verdict(x.key, x.e) == purge.Stale
 }
 
 // decode returns entry with its head decoded, or nil: see heads.decode.
@@ -315,7 +332,7 @@ func (x *exchange) decide() rules.Decision {
 	if k == nil || x.unconditional || x.req.GuardsState() || x.whole == nil && x.r.Method == http.MethodHead {
 		return rules.Absent(&x.req, x.miss, &x.policy.Terms)
 	}
-	d := rules.Reuse(&x.req, k.Stored, &x.policy.Terms, x.steady, k.verdict(x.key, x.e) == purge.Stale)
+	d := rules.Reuse(&x.req, k.Stored, &x.policy.Terms, x.steady, x.softened)
 	if x.whole == nil && !x.req.Ranged() && d.Action != rules.Refuse {
 		// A fresh prefix helps, but does not do; a stale one does not help.
 		if fresh := d.Action == rules.Serve; !fresh || !rules.NotModified(&x.req, k.Stored) {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"sync/atomic"
 
 	"github.com/larderhq/larder/internal/canon"
 	"github.com/larderhq/larder/internal/flight"
@@ -85,6 +86,11 @@ type landing struct {
 	response *http.Response
 	// last is what is to be done once the leader has answered.
 	last func()
+
+	// from is what res was made of beside what the origin has sent, or nil.
+	from *rules.Stored
+	// purged says that res was purged while it was fetched.
+	purged atomic.Bool
 }
 
 // failure tells whether a stale response may be the better answer.
@@ -163,6 +169,14 @@ func marked(key []byte, lane string) []byte {
 	return append(append(bytes.Clone(key), 0), lane...)
 }
 
+// from is what is stored that the response to j is made of too, or nil.
+func (j *job) from() *rules.Stored {
+	if j.prefix == nil {
+		return nil
+	}
+	return j.prefix.Stored
+}
+
 func clearConditions(header http.Header) {
 	for _, name := range []string{"If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since", "If-Range"} {
 		delete(header, name)
@@ -174,6 +188,7 @@ func clearConditions(header http.Header) {
 // and so does the store.
 func (e *Engine) fly(ctx context.Context, j *job) {
 	j.ticket = e.Ledger.Begin()
+	j.f.Since.Store(j.ticket.Stamp)
 	for _, k := range []**kept{&j.stored, &j.validating, &j.replacing, &j.prefix} {
 		if *k != nil && (*k).verdict(j.key, e) == purge.Gone { // since it was looked up: a validation would bring it back
 			*k = nil
@@ -186,9 +201,9 @@ func (e *Engine) fly(ctx context.Context, j *job) {
 		detach = context.AfterFunc(j.client, cancel)
 	}
 	e.spawn(func() {
-		defer j.ticket.End()
-		defer j.f.End()
 		l, fill := e.fetch(ctx, j)
+		defer e.over(j, l)
+		defer j.f.End()
 		detach()
 		end := func() { unbind(); cancel() }
 		if l.origin == nil {
@@ -355,7 +370,7 @@ func (e *Engine) send(out *http.Request, req *rules.Request, p *Policy) (*arriva
 func (e *Engine) freshen(ctx context.Context, j *job, a *arrival) *landing {
 	old := j.validating
 	updated, _, why := rules.Freshen(old.Stored, &j.req, a.stored, &j.policy.Terms)
-	l := &landing{status: a.StatusCode, why: why, res: updated, refreshed: e.prepare(old.entry, updated, j.policy)}
+	l := &landing{status: a.StatusCode, why: why, res: updated, from: old.Stored, refreshed: e.prepare(old.entry, updated, j.policy)}
 	e.remember(j, updated.Lasts())
 	switch {
 	case updated.Ended(&j.policy.Terms):
@@ -370,9 +385,13 @@ func (e *Engine) freshen(ctx context.Context, j *job, a *arrival) *landing {
 	l.common = e.prepare(old.entry, common, j.policy)
 	e.counted(j.key, old)
 	j.f.Commit(func() {
-		if kept, ok := e.judged(j.key, common, &j.policy.Terms); ok {
-			// ErrGone: whoever delivers will notice, and fetch.
-			_ = e.Store.Amend(ctx, j.key, old.entry.ID, j.policy.head(kept))
+		kept, ok := e.judged(j.key, common, &j.policy.Terms, old.Stored)
+		if !ok || kept != common && e.outdone(ctx, j, common) {
+			return
+		}
+		// ErrGone: whoever delivers will notice, and fetch.
+		if e.Store.Amend(ctx, j.key, old.entry.ID, j.policy.head(kept)) == nil {
+			e.stored(j, old.entry.ID, kept, old.Stored)
 		}
 	})
 	return l
@@ -428,7 +447,7 @@ func (e *Engine) supersede(ctx context.Context, j *job, status int) {
 func (e *Engine) question(ctx context.Context, j *job) {
 	steady, _ := e.Clock()
 	if k := j.stored; k != nil && k.Age(steady) < k.Lifetime {
-		j.f.Commit(func() { _ = e.Store.Amend(ctx, j.key, k.entry.ID, j.policy.head(rules.Doubt(k.Stored))) })
+		j.f.Commit(func() { e.amend(ctx, j, k, rules.Doubt(k.Stored)) })
 	}
 }
 
@@ -499,18 +518,17 @@ func (e *Engine) fill(ctx context.Context, j *job, s *spool, res *rules.Stored, 
 		return
 	}
 	committed := j.f.Commit(func() {
-		kept, ok := e.judged(j.key, res, &j.policy.Terms)
-		if !ok {
+		kept, ok := e.judged(j.key, res, &j.policy.Terms, j.from())
+		if !ok || kept != res && e.outdone(ctx, j, res) {
 			s.w.Abort(nil) // it was purged since it was asked for
 			return
 		}
 		entry, err := s.w.Commit(ctx, e.replaced(ctx, j, res)...)
-		switch {
-		case err != nil:
+		if err != nil {
 			s.w.Abort(nil) // a store that failed: the clients must not notice
-		case kept != res:
-			_ = e.Store.Amend(ctx, j.key, entry.ID, j.policy.head(rules.Kept(kept, &j.policy.Terms)))
+			return
 		}
+		e.stored(j, entry.ID, res, j.from())
 	})
 	if !committed {
 		s.end(nil)

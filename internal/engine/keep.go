@@ -70,7 +70,7 @@ func (e *Engine) replaced(ctx context.Context, j *job, res *rules.Stored) []stor
 func (e *Engine) complete(ctx context.Context, j *job, a *arrival) (*landing, func()) {
 	res, _ := j.joined(a, &j.policy.Terms)
 	size := j.prefix.entry.Size + a.stored.Part.Size()
-	l := &landing{status: a.StatusCode, why: "completed from the origin (RFC 9111 3.3)", res: res, length: size}
+	l := &landing{status: a.StatusCode, why: "completed from the origin (RFC 9111 3.3)", res: res, from: j.from(), length: size}
 	prefix, err := e.Store.Open(ctx, j.key, j.prefix.entry.ID, 0, -1)
 	if err == nil {
 		whole := &joinedBody{Reader: io.MultiReader(prefix, a.Body), kept: prefix, fetched: a.Body}
@@ -157,7 +157,7 @@ func (e *Engine) joinTwo(ctx context.Context, j *job, older, newer *kept, u rule
 		return err
 	}
 	defer second.Close()
-	joined, ok := e.judged(j.key, rules.Join(older.Stored, newer.Stored, u, &j.policy.Terms), &j.policy.Terms)
+	joined, ok := e.judged(j.key, rules.Join(older.Stored, newer.Stored, u, &j.policy.Terms), &j.policy.Terms, older.Stored, newer.Stored)
 	if !ok {
 		return store.ErrGone
 	}
@@ -170,7 +170,12 @@ func (e *Engine) joinTwo(ctx context.Context, j *job, older, newer *kept, u rule
 		return err
 	}
 	err = store.ErrGone
-	j.f.Commit(func() { _, err = w.Commit(ctx, a.entry.ID, b.entry.ID) })
+	j.f.Commit(func() {
+		var entry store.Entry
+		if entry, err = w.Commit(ctx, a.entry.ID, b.entry.ID); err == nil {
+			e.stored(j, entry.ID, joined, older.Stored, newer.Stored)
+		}
+	})
 	if err != nil {
 		w.Abort(err)
 	}
@@ -216,9 +221,19 @@ func (e *Engine) afterHead(ctx context.Context, j *job, a *arrival) {
 			continue
 		}
 		effect, updated := rules.AfterHead(k.Stored, k.entry.Size, &j.req, a.stored, declaredLength(a), &j.policy.Terms)
-		if effect != rules.HeadNothing {
-			j.f.Commit(func() { _ = e.Store.Amend(ctx, j.key, k.entry.ID, j.policy.head(rules.Kept(updated, &j.policy.Terms))) })
+		if effect == rules.HeadUpdates && e.purged(j.key, a.stored, &j.policy.Terms, k.Stored) {
+			continue // k may have been asked for since
 		}
+		if effect != rules.HeadNothing {
+			j.f.Commit(func() { e.amend(ctx, j, k, rules.Kept(updated, &j.policy.Terms)) })
+		}
+	}
+}
+
+// amend gives k another head, with the body that it has.
+func (e *Engine) amend(ctx context.Context, j *job, k *kept, res *rules.Stored) {
+	if e.Store.Amend(ctx, j.key, k.entry.ID, j.policy.head(res)) == nil {
+		e.stored(j, k.entry.ID, res, k.Stored)
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 const (
 	// stretch is how long work in the background goes on before it rests, and rest how
 	// many times as long it rests then: requests come first.
-	stretch = 500 * time.Microsecond
+	stretch = 100 * time.Microsecond
 	resting = 3
 )
 
@@ -22,7 +22,7 @@ func newPace() *pace { return &pace{since: time.Now()} }
 
 // rest is called after each piece of work. It reports false if ctx has ended.
 func (p *pace) rest(ctx context.Context) bool {
-	if p.n++; p.n%16 != 0 { // pieces are small
+	if p.n++; p.n%4 != 0 { // pieces are small
 		return ctx.Err() == nil
 	}
 	worked := time.Since(p.since)

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/larderhq/larder/internal/canon"
 	"github.com/larderhq/larder/internal/message"
@@ -24,23 +25,31 @@ func (k *kept) verdict(key []byte, e *Engine) purge.Verdict {
 	return s.Verdict()
 }
 
-// subject is res, kept under key or about to be, for the Ledger to judge.
-func (e *Engine) subject(key []byte, res *rules.Stored, terms *rules.Terms) *purge.Subject {
+// subject is res, kept under key or about to be, for the Ledger to judge. What was purged
+// of from, which it was made of and which may have other labels, it has too; nil is nothing.
+func (e *Engine) subject(key []byte, res *rules.Stored, terms *rules.Terms, from ...*rules.Stored) *purge.Subject {
 	target, _ := canon.ParseKey(key, e.Site)
-	tags, _ := res.Tags(terms)
-	return e.Ledger.Subject(&purge.Kept{Stamp: res.Stamp, Marks: res.Marks, Target: target, Tags: tags, Groups: res.Groups(terms)})
+	k := &purge.Kept{Stamp: res.Stamp, Marks: res.Marks, Target: target}
+	for _, s := range append(from, res) {
+		if s != nil {
+			tags, _ := s.Tags(terms)
+			k.Tags, k.Groups = append(k.Tags, tags...), append(k.Groups, s.Groups(terms)...)
+		}
+	}
+	return e.Ledger.Subject(k)
 }
 
 // judged is res as it is to be kept under key now: with the marks of the purges that have made
-// it stale since it was asked for. ok is false if one says that it is not to be kept.
+// it stale since it was asked for. ok is false if one says that it is not to be kept. For from
+// see subject.
 //
 // The caller has a Ticket since before it was asked for, and stores what it gets before
 // the Ticket ends: so no purge is missed that leaves the Ledger meanwhile.
-func (e *Engine) judged(key []byte, res *rules.Stored, terms *rules.Terms) (_ *rules.Stored, ok bool) {
+func (e *Engine) judged(key []byte, res *rules.Stored, terms *rules.Terms, from ...*rules.Stored) (_ *rules.Stored, ok bool) {
 	if !e.Ledger.Concerns(res.Stamp, res.Marks) {
 		return res, true
 	}
-	s := e.subject(key, res, terms)
+	s := e.subject(key, res, terms, from...)
 	switch s.Verdict() {
 	case purge.Gone:
 		return nil, false
@@ -52,10 +61,48 @@ func (e *Engine) judged(key []byte, res *rules.Stored, terms *rules.Terms) (_ *r
 	return res, true
 }
 
-// overtook tells whether res, which another's fetch has brought, was purged since it was asked
-// for.
-func (x *exchange) overtook(res *rules.Stored) bool {
-	return x.e.Ledger.Concerns(res.Stamp, res.Marks) && x.e.subject(x.key, res, &x.policy.Terms).Verdict() != purge.Clean
+// stored judges once more what the store shows by now as id: a walker that came by before
+// has not seen it, and does not come again. res is what was stored. The caller has the
+// Ticket of judged still.
+func (e *Engine) stored(j *job, id store.ID, res *rules.Stored, from ...*rules.Stored) {
+	ctx := context.WithoutCancel(e.ctx)
+	kept, ok := e.judged(j.key, res, &j.policy.Terms, from...)
+	switch {
+	case ok && len(kept.Marks) == len(res.Marks):
+		return
+	case ok && e.Store.Amend(ctx, j.key, id, j.policy.head(rules.Kept(kept, &j.policy.Terms))) == nil:
+		return
+	}
+	_ = e.Store.Remove(ctx, j.key, id) // an error: nobody can read it either
+}
+
+// outdone tells whether the store has something in the place of res that was asked for
+// later.
+func (e *Engine) outdone(ctx context.Context, j *job, res *rules.Stored) bool {
+	return slices.ContainsFunc(e.entries(ctx, j.key, j.policy), func(k *kept) bool {
+		return k.Stamp > res.Stamp && rules.SameVariant(k.Stored, res)
+	})
+}
+
+// purged tells whether res, which is to be kept under key, was purged since it was asked for.
+// For from see subject.
+func (e *Engine) purged(key []byte, res *rules.Stored, terms *rules.Terms, from *rules.Stored) bool {
+	return e.Ledger.Concerns(res.Stamp, res.Marks) && e.subject(key, res, terms, from).Verdict() != purge.Clean
+}
+
+// overtook tells whether what another's fetch has brought was purged since it was asked for:
+// what has left the Ledger since has marked the landing before.
+func (x *exchange) overtook(l *landing) bool {
+	return x.e.purged(x.key, l.res, &x.policy.Terms, l.from) || l.purged.Load()
+}
+
+// over ends the Ticket of j, which came to l. Some who have waited for l may look at it
+// only when the purges that it lives with have left the Ledger.
+func (e *Engine) over(j *job, l *landing) {
+	if l.res != nil && e.purged(j.key, l.res, &j.policy.Terms, l.from) {
+		l.purged.Store(true)
+	}
+	j.ticket.End()
 }
 
 // Purge takes an Order: see purge.Ledger.Publish. What it names by URLs alone is gone
@@ -65,6 +112,18 @@ func (e *Engine) Purge(ctx context.Context, o purge.Order) (purge.Receipt, error
 	if r.State != purge.InForce {
 		return r, err
 	}
+	if e.Settle(ctx, o) {
+		e.Ledger.Visited(r.ID)
+	}
+	if now, _, lost := e.Ledger.Receipt(r.ID); lost == nil {
+		r = now
+	}
+	return r, err
+}
+
+// Settle goes through what is kept for the URLs that o names, which is in force. It reports
+// false if there may be more that o is about.
+func (e *Engine) Settle(ctx context.Context, o purge.Order) bool {
 	targets, all := purge.Targets(o.Selectors, e.Paths)
 	for i := range targets {
 		key := e.key(&targets[i])
@@ -77,14 +136,7 @@ func (e *Engine) Purge(ctx context.Context, o purge.Order) (purge.Receipt, error
 		}
 		all = all && visited
 	}
-	if all {
-		e.Ledger.Visited(r.ID)
-	}
-	now, _, lost := e.Ledger.Receipt(r.ID)
-	if lost == nil {
-		r = now
-	}
-	return r, err
+	return all
 }
 
 // Walk goes through all that is kept, and forgets or marks what the Ledger has purged.
@@ -165,7 +217,12 @@ func (e *Engine) settleEntry(ctx context.Context, key store.Key, entry store.Ent
 		if len(marks) == len(res.Marks) {
 			return nil
 		}
-		// What has changed since the head was read is lost, and will be validated once more.
+		if now := e.latest(ctx, key, entry); now.Rev != entry.Rev { // it was refreshed meanwhile, or put in doubt
+			if head, err = e.headOf(ctx, key, now); head == nil {
+				return err
+			}
+			return e.settleEntry(ctx, key, now, head)
+		}
 		marked := *res
 		marked.Marks = marks
 		err = e.Store.Amend(ctx, key, entry.ID, p.head(&marked))
@@ -177,4 +234,15 @@ func (e *Engine) settleEntry(ctx context.Context, key store.Key, entry store.Ent
 	}
 	e.Ledger.Count(s, entry.Size)
 	return err
+}
+
+// latest is entry as it is now, or as it was if the store does not show it any more.
+func (e *Engine) latest(ctx context.Context, key store.Key, entry store.Entry) store.Entry {
+	now, _ := e.Store.Lookup(ctx, key, nil)
+	for _, other := range now {
+		if other.ID == entry.ID {
+			return other
+		}
+	}
+	return entry
 }

@@ -43,6 +43,9 @@ type Flight[R any] struct {
 	key, lane string
 	shared    bool
 
+	// Since is the caller's: when what the flight brings was asked for. Zero: it was not yet.
+	Since atomic.Uint64
+
 	landed chan struct{}
 	result R
 

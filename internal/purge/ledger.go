@@ -9,6 +9,7 @@
 package purge
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -25,6 +26,11 @@ const (
 
 	// maxScheduled is how many jobs wait for their start at most.
 	maxScheduled = 1000
+
+	// maxMarks is how many purges that have made a response stale are told apart: it stays
+	// stale then, if the others are undone. lasting is a mark that nobody undoes.
+	maxMarks = 16
+	lasting  = 1
 
 	// history is how many jobs are remembered that are in force no more.
 	history = 1000
@@ -48,6 +54,11 @@ type Options struct {
 	// Paths says that resources are known by their paths alone.
 	Paths bool
 
+	// Shared says that what is kept outlasts the process without a Journal, or that others
+	// keep there too: then what is older is told by the time of day, to the second, and what
+	// others asked for in the second of a purge counts as older.
+	Shared bool
+
 	// Now is the time of day, by which jobs begin and end. Nil: the machine's.
 	Now func() time.Time
 }
@@ -59,6 +70,9 @@ type Ledger struct {
 	// newest is the sequence number of the last rule in force: what was asked for since
 	// is about none of them. last is that of the last job.
 	newest, last atomic.Uint64
+
+	// left counts the times that jobs have left the Ledger because they were done.
+	left atomic.Uint64
 
 	// version counts the changes of what Subjects are told. It changes with mu held.
 	version atomic.Uint64
@@ -78,8 +92,7 @@ type Ledger struct {
 	jobs     map[ID]*job
 	order    []ID        // of jobs, in the order they were made
 	undone   map[ID]bool // whose marks mean nothing
-	run      uint64
-	number   uint64
+	issued   uint64      // the last number that was given to a job or a moment
 
 	wake, clock chan struct{} // there is something for the walker, or by the clock
 	tokens      tickets
@@ -92,16 +105,16 @@ func New(opt Options) *Ledger {
 	}
 	l := &Ledger{
 		opt: opt, urls: map[uint64][]*rule{}, labels: map[uint64][]*rule{}, jobs: map[ID]*job{}, undone: map[ID]bool{},
-		run: 1, wake: make(chan struct{}, 1), clock: make(chan struct{}, 1),
+		issued: 1 << runBits, wake: make(chan struct{}, 1), clock: make(chan struct{}, 1),
 	}
 	l.version.Store(1)
 	l.tokens.init()
 	if j := opt.Journal; j != nil {
-		l.run = j.run
+		l.issued = j.run << runBits
 		l.load(j.jobs)
 		j.jobs = nil
 	}
-	l.last.Store(l.run << runBits)
+	l.last.Store(l.issued)
 	return l
 }
 
@@ -114,13 +127,33 @@ func (l *Ledger) Close() error {
 }
 
 // Stamp is what a response has that is asked for now.
-func (l *Ledger) Stamp() uint64 { return l.last.Load() }
+func (l *Ledger) Stamp() uint64 {
+	if l.opt.Shared {
+		return max(l.last.Load(), l.second())
+	}
+	return l.last.Load()
+}
+
+func (l *Ledger) second() uint64 { return uint64(l.opt.Now().Unix()) << runBits }
+
+// issue returns a number that is greater than all before. The caller holds mu.
+func (l *Ledger) issue() uint64 {
+	l.issued++
+	if l.opt.Shared {
+		l.issued = max(l.issued, l.second()+1)
+	}
+	return l.issued
+}
 
 // Concerns tells whether anything in the Ledger can be about a response with this Stamp
 // and these Marks: if not, there is no need for a Subject.
 func (l *Ledger) Concerns(stamp uint64, marks []uint64) bool {
 	return stamp < l.newest.Load() || len(marks) > 0
 }
+
+// Left tells how often jobs have left the Ledger because all that was kept has been gone through.
+// What was looked up before that may be as it was before, and is to be looked up again.
+func (l *Ledger) Left() uint64 { return l.left.Load() }
 
 // marked is what marks say. The caller holds mu.
 func (l *Ledger) marked(marks []uint64) Verdict {
@@ -205,8 +238,7 @@ func (l *Ledger) take(j *job) (written uint64, err error) {
 		return 0, err
 	}
 	l.mu.Lock()
-	l.number++
-	j.id = ID(l.run<<runBits | l.number)
+	j.id = ID(l.issue())
 	l.jobs[j.id] = j
 	l.order = append(l.order, j.id)
 	if starts {
@@ -226,9 +258,11 @@ func (l *Ledger) room(parts []compiled, scheduled bool) error {
 			patterns++
 		}
 	}
-	for _, j := range l.jobs {
-		if j.state == Scheduled {
-			waiting++
+	if scheduled {
+		for _, j := range l.jobs {
+			if j.state == Scheduled {
+				waiting++
+			}
 		}
 	}
 	whole := slices.ContainsFunc(parts, func(c compiled) bool { return c.all })
@@ -264,7 +298,7 @@ func (l *Ledger) enforce(j *job, seq uint64) {
 	l.newest.Store(j.seq)
 	l.version.Store(version)
 	j.tell()
-	if slices.ContainsFunc(j.parts, func(c compiled) bool { return c.all }) && j.order.Mode == Refetch {
+	if slices.ContainsFunc(j.parts, func(c compiled) bool { return c.all }) && j.order.Mode == Refetch && j.order.End.IsZero() {
 		l.cover(j)
 	}
 }
@@ -274,9 +308,10 @@ func (l *Ledger) cover(j *job) {
 	for _, earlier := range slices.Clone(l.force) {
 		if earlier != j {
 			j.covers, earlier.walked = true, true
-			l.release(earlier, Done)
+			l.retire(earlier, Done)
 		}
 	}
+	l.trim()
 }
 
 // Bump has everything that was asked for until now be Gone. It takes no time and no room,
@@ -286,16 +321,25 @@ func (l *Ledger) Bump() {
 	defer l.publishing.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.number++
-	l.bumped = l.run<<runBits | l.number
+	l.bumped = l.issue()
 	l.last.Store(l.bumped)
 	l.newest.Store(l.bumped)
 	l.version.Add(1)
 }
 
-// release has lookups obey j no more. Unless it was done, what it was about may count
-// again. The caller holds mu.
+// release has lookups obey j no more, and makes room in the history for it. The caller
+// holds mu.
 func (l *Ledger) release(j *job, state State) {
+	l.retire(j, state)
+	l.trim()
+}
+
+// retire has lookups obey j no more. Unless it was done, what it was about may count
+// again. The caller holds mu, and calls trim when it has retired all.
+func (l *Ledger) retire(j *job, state State) {
+	if state == Done {
+		l.left.Add(1) // first: who judges without it must find that it has left
+	}
 	if j.state == InForce {
 		l.force = slices.DeleteFunc(l.force, func(other *job) bool { return other == j })
 		mine := func(r *rule) bool {
@@ -323,7 +367,6 @@ func (l *Ledger) release(j *job, state State) {
 		newest = max(newest, l.force[n-1].seq)
 	}
 	l.newest.Store(newest)
-	l.trim()
 	j.tell()
 }
 
@@ -476,22 +519,33 @@ func (l *Ledger) Count(s *Subject, bytes int64) {
 	}
 }
 
-// about are the jobs in force that are about s.
+// about are the jobs in force that are about s, as they came. It looks only at rules that
+// lead there: there may be many more in force.
 func (l *Ledger) about(s *Subject) (jobs []*job) {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	for _, j := range l.force {
-		if s.stamp >= j.seq || slices.Contains(s.marks, uint64(j.id)) {
-			continue
-		}
-		for i := range j.parts {
-			if j.parts[i].names(s) {
-				jobs = append(jobs, j)
-				break
+	add := func(rules ...*rule) {
+		for _, r := range rules {
+			if s.stamp < r.seq && !slices.Contains(s.marks, uint64(r.job.id)) {
+				jobs = append(jobs, r.job)
 			}
 		}
 	}
-	return jobs
+	l.mu.RLock()
+	add(l.all...)
+	for _, hash := range s.urls {
+		add(l.urls[hash]...)
+	}
+	for _, hash := range s.labels {
+		add(l.labels[hash]...)
+	}
+	patterns := l.patterns // which others only add to, or replace
+	l.mu.RUnlock()
+	for _, r := range patterns {
+		if !r.off.Load() && r.match(&s.target, s.text) {
+			add(r)
+		}
+	}
+	slices.SortFunc(jobs, func(a, b *job) int { return cmp.Compare(a.seq, b.seq) })
+	return slices.Compact(jobs)
 }
 
 // Marks are those of s, and the jobs that have made it stale: what is kept with it, so
@@ -502,6 +556,10 @@ func (l *Ledger) Marks(s *Subject) []uint64 {
 		if j.order.Mode == Refresh {
 			marks = append(marks, uint64(j.id))
 		}
+	}
+	if over := len(marks) - maxMarks; over > 0 { // nobody asks for it, or it would have been refreshed
+		marks = append(marks[:0], marks[over:]...)
+		marks[0] = lasting
 	}
 	return marks
 }

@@ -1,6 +1,7 @@
 package purge
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"github.com/larderhq/larder/internal/canon"
@@ -120,6 +121,20 @@ func (s *Subject) judge(state uint64) Verdict {
 	}
 	s.state.Store(version<<verdictBits | uint64(v))
 	return v
+}
+
+// Since is the Stamp that something needs to be newer than all purges in force that are about
+// s. What is on its way when a purge leaves the Ledger is newer than that one.
+func (s *Subject) Since() (since uint64) {
+	l := s.ledger
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for _, j := range l.force {
+		if s.stamp < j.seq && slices.ContainsFunc(j.parts, func(p compiled) bool { return p.names(s) }) {
+			since = j.seq // they rise
+		}
+	}
+	return since
 }
 
 // A rule is one Selector of a job that is in force.

@@ -150,14 +150,17 @@ func (l *Ledger) Walked(ids ...ID) {
 	l.publishing.Lock()
 	defer l.publishing.Unlock()
 	var done []*job
-	l.mu.Lock()
-	for _, id := range ids {
+	for _, id := range ids { // there may be many: lookups get their turn between them
+		l.mu.Lock()
 		if j := l.jobs[id]; j != nil && j.state == InForce {
 			j.walked = true
-			l.release(j, Done)
+			l.retire(j, Done)
 			done = append(done, j)
 		}
+		l.mu.Unlock()
 	}
+	l.mu.Lock()
+	l.trim()
 	l.mu.Unlock()
 	l.write(done...) // or it is gone through once more after a restart
 }
@@ -211,8 +214,7 @@ func (l *Ledger) Tick() time.Duration {
 		_, _ = l.change(id, func(j *job) error { // it may have been cancelled meanwhile
 			switch {
 			case j.state == Scheduled && slices.Contains(begin, id):
-				l.number++
-				l.enforce(j, l.run<<runBits|l.number)
+				l.enforce(j, l.issue())
 			case j.state == Scheduled || j.state == InForce:
 				l.release(j, Ended)
 			default:

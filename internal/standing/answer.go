@@ -112,7 +112,8 @@ func (m Moment) Lasts() bool { return m.cell != nil && m.cell.Load() == m.was }
 
 // holds tells whether a still is the answer at now.
 func (a *Answer) holds(now time.Time) bool {
-	return a.Moment.Lasts() && now.Sub(a.From) < a.TTL && a.clean()
+	// The Moment last: what is clean because the purge was carried out has changed.
+	return now.Sub(a.From) < a.TTL && a.clean() && a.Moment.Lasts()
 }
 
 // clean tells whether nobody has purged what is served.

@@ -1,0 +1,9 @@
+//go:build !soak
+
+package engine_test
+
+// How much the tests of purges do: this is the size for every day.
+const (
+	purgeScripts = 5000
+	purgeRaceOps = 1500
+)
