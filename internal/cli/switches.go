@@ -296,7 +296,7 @@ var policy = options[choices]{flag: "set", kind: "switch", command: "switches", 
 	},
 	{
 		"cdn-loop-id", "none | NAME",
-		"Our name in CDN-Loop (RFC 8586), by which a group of caches knows its own requests again.",
+		"Our name in CDN-Loop (RFC 8586), by which caches know their own requests, and in Cache-Status.",
 		func(c *choices, value string) error {
 			switch {
 			case value == "none":

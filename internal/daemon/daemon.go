@@ -3,6 +3,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -148,6 +149,7 @@ func New(o Options) (_ *Daemon, err error) {
 		return d, nil
 	}
 	c := o.Engine
+	c.Name = cmp.Or(c.Name, c.LoopID, "larder") // each tier has a name where it has one in CDN-Loop
 	kept, err := openStore(&o)
 	if err != nil {
 		return nil, err
@@ -170,7 +172,7 @@ func New(o Options) (_ *Daemon, err error) {
 	d.engine = engine.New(c)
 	var handler http.Handler = d.engine
 	if c.Assembles {
-		handler = d.assembled(&c.Terms)
+		handler = d.assembled(c.Name, &c.Terms)
 	}
 	d.server = front.New(front.Options{
 		Handler: d.habits(handler), Limits: o.Limits, Refused: d.refused, Log: o.Notes,
@@ -190,11 +192,11 @@ func (d *Daemon) abandon() {
 }
 
 // assembled has the engine answer, and assembles pages.
-func (d *Daemon) assembled(terms *rules.Terms) http.Handler {
+func (d *Daemon) assembled(name string, terms *rules.Terms) http.Handler {
 	settings := d.opt.Pages
 	settings.Device, settings.Hide, settings.Targeted = "larder", terms.Surrogate, terms.TargetedFields
 	return &page.Handler{
-		Cache: d.engine, Name: "larder",
+		Cache: d.engine, Name: name,
 		Settings: func(*http.Request) *page.Settings { return &settings },
 		Fetch:    local.RoundTripper(d.engine).RoundTrip,
 		Failed: func(r *http.Request, err error) {

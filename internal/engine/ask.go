@@ -260,6 +260,9 @@ func (x *exchange) staleAllowed(failure rules.Failure) rules.Verdict {
 	if k == nil || x.req.GuardsState() || x.unconditional || x.whole == nil && !x.req.Ranged() || k.verdict(x.key, x.e) == purge.Gone {
 		return rules.Verdict{}
 	}
+	if x.softened && len(x.req.Header["Via"]) > 0 {
+		return rules.Verdict{} // a cache would take it for validated; it has what it had
+	}
 	steady, _ := x.e.Clock()
 	return rules.AfterError(&x.req, k.Stored, failure, &x.policy.Terms, steady)
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/larderhq/larder/internal/canon"
+	"github.com/larderhq/larder/internal/field"
 	"github.com/larderhq/larder/internal/flight"
 	"github.com/larderhq/larder/internal/observe"
 	"github.com/larderhq/larder/internal/purge"
@@ -223,7 +224,7 @@ func New(c Config) *Engine {
 	if len(c.Terms.Secret) == 0 {
 		c.Terms.Secret = NewSecret()
 	}
-	e := &Engine{Config: c, hit: c.Name + "; hit; ttl="}
+	e := &Engine{Config: c, hit: string(field.AppendSFIdentifier(nil, c.Name)) + "; hit; ttl="}
 	e.keeper = c.Store
 	e.walker, _ = c.Store.(store.Walker)
 	if e.Standing != nil {

@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -360,6 +361,24 @@ func TestPRG04_SoftIsValidatedFirstForAnotherCache(t *testing.T) {
 		w.Get("/a", "Via: 1.1 edge").Want(200, "new").WantMiss("stale")
 		w.Get("/a").Want(200, "new").WantHit()
 	})
+}
+
+// Nor does it get what was purged because the origin is down: it would take it for
+// validated.
+func TestPRG04_SoftDoesNotStandInForAnotherCache(t *testing.T) {
+	for name, broken := range map[string]sim.Reply{"an error": {Status: 503, Body: "down"}, "nobody": {Err: errors.New("refused")}} {
+		t.Run(name, func(t *testing.T) {
+			sim.Run(t, func(w *sim.World) {
+				w.Origin(sim.Reply{Header: []string{"Cache-Control: max-age=600", `ETag: "1"`}, Body: "old"}, broken)
+				w.Get("/a")
+				purged(t, w, purge.Refresh, purge.Selector{All: true})
+				if a := w.Get("/a", "Via: 1.1 edge", `If-None-Match: "1"`); a.Status < 500 {
+					t.Errorf("the edge got %d", a.Status)
+				}
+				w.Get("/a").Want(200, "old").WantHit()
+			})
+		})
+	}
 }
 
 func TestPRG06_PurgingAgain(t *testing.T) {

@@ -108,6 +108,7 @@ func (e *Engine) over(j *job, l *landing) {
 // Purge takes an Order: see purge.Ledger.Publish. What it names by URLs alone is gone
 // through before Purge returns.
 func (e *Engine) Purge(ctx context.Context, o purge.Order) (purge.Receipt, error) {
+	defer e.Ledger.Begin().End() // so that it is not over before all is counted
 	r, err := e.Ledger.Publish(o)
 	if r.State != purge.InForce {
 		return r, err

@@ -4,6 +4,6 @@ package engine_test
 
 // How much the tests of purges do: this is the size for every day.
 const (
-	purgeScripts = 5000
+	purgeScripts = 1500
 	purgeRaceOps = 1500
 )

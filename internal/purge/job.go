@@ -58,8 +58,8 @@ const (
 	Undone State = "undone"
 )
 
-// An ID names a job of a Ledger, for ever: the number of the run of the program, and
-// that of the job in it, as in 3-17. Zero names none.
+// An ID names a job of a Ledger as long as its Journal lasts: the number of the run of the
+// program, and that of the job in it, as in 3-17. Zero names none.
 type ID uint64
 
 // runBits is how many bits of an ID, or of a sequence number, count within a run.

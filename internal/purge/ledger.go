@@ -519,12 +519,17 @@ func (l *Ledger) Count(s *Subject, bytes int64) {
 	}
 }
 
-// about are the jobs in force that are about s, as they came. It looks only at rules that
+// about are the jobs in force that are about s and have not marked it, as they came.
+func (l *Ledger) about(s *Subject) []*job {
+	return slices.DeleteFunc(l.naming(s), func(j *job) bool { return slices.Contains(s.marks, uint64(j.id)) })
+}
+
+// naming are the jobs in force that are about s, as they came. It looks only at rules that
 // lead there: there may be many more in force.
-func (l *Ledger) about(s *Subject) (jobs []*job) {
+func (l *Ledger) naming(s *Subject) (jobs []*job) {
 	add := func(rules ...*rule) {
 		for _, r := range rules {
-			if s.stamp < r.seq && !slices.Contains(s.marks, uint64(r.job.id)) {
+			if s.stamp < r.seq {
 				jobs = append(jobs, r.job)
 			}
 		}

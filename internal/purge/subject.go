@@ -1,7 +1,6 @@
 package purge
 
 import (
-	"slices"
 	"sync/atomic"
 
 	"github.com/larderhq/larder/internal/canon"
@@ -125,16 +124,12 @@ func (s *Subject) judge(state uint64) Verdict {
 
 // Since is the Stamp that something needs to be newer than all purges in force that are about
 // s. What is on its way when a purge leaves the Ledger is newer than that one.
-func (s *Subject) Since() (since uint64) {
-	l := s.ledger
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	for _, j := range l.force {
-		if s.stamp < j.seq && slices.ContainsFunc(j.parts, func(p compiled) bool { return p.names(s) }) {
-			since = j.seq // they rise
-		}
+func (s *Subject) Since() uint64 {
+	jobs := s.ledger.naming(s)
+	if len(jobs) == 0 {
+		return 0
 	}
-	return since
+	return jobs[len(jobs)-1].seq
 }
 
 // A rule is one Selector of a job that is in force.

@@ -98,6 +98,7 @@ func (d *Decision) decide(req *Request, stored *Stored, terms *Terms, purged boo
 		// A cache that asks would keep it for as long as it seems to be fresh.
 		d.forward(stored, Stale, "purged, and stale is forbidden or for another cache (soft purge, RFC 9111 4.2.4)")
 	case overdue < 0 && purged:
+		d.Lifetime = d.Age - 1 // it is over
 		d.serve(ServeThenValidate, "purged, validated meanwhile (soft purge)")
 	case overdue < 0 && stored.Outdated(req) && !stored.forbidsStale(terms):
 		d.serve(ServeThenValidate, "version changed (version-function)")
