@@ -3,17 +3,15 @@
 package admin
 
 import (
-	"crypto/subtle"
 	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"mime"
-	"net"
 	"net/http"
-	"net/netip"
+	"path"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/larderhq/larder/gateway"
 )
@@ -26,8 +24,8 @@ type Options struct {
 	Token string
 
 	// Host is the name under which the listener may be asked for besides the addresses of the
-	// machine: a page whose name leads here by a trick of its DNS may not. Unused without
-	// Token.
+	// machine: a page whose name leads here by a trick of its DNS may not. Without Token any
+	// name without a dot will do, for a socket has none.
 	Host string
 
 	// Purges is asked about purges. Nil: there are none.
@@ -39,12 +37,9 @@ type Options struct {
 	// Changed is told of each change, before the notification is answered.
 	Changed func(gateway.Change)
 
-	// Refused, where set, is told why a request was refused.
-	Refused func(why string)
+	// Refused, where set, is told whose request was refused, and why.
+	Refused func(who, why string)
 }
-
-// leastToken is how many characters a token has at least.
-const leastToken = 16
 
 // maxBody is how long a request may be, in octets.
 const maxBody = 1 << 20
@@ -62,14 +57,25 @@ func Handler(o Options) http.Handler {
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		if err := o.admit(r); err != nil {
-			o.refused(err)
+			o.refused(r, err)
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			fail(w, http.StatusUnauthorized, err)
 			return
 		}
-		mux.ServeHTTP(w, r)
+		_, pattern := mux.Handler(r)
+		switch {
+		case pattern == "" || path.Clean(r.URL.Path) != r.URL.Path:
+			nowhere(w, r, mux)
+		case r.URL.RawQuery != "" && pattern != waiting:
+			fail(w, http.StatusBadRequest, fmt.Errorf("%s takes nothing behind a question mark", r.URL.Path))
+		default:
+			mux.ServeHTTP(w, r)
+		}
 	})
 }
+
+// waiting is the route that takes a query.
+const waiting = "GET /v1/purges/{id}"
 
 // routes are all there is, by method and path.
 func (o *Options) routes() map[string]http.HandlerFunc {
@@ -77,7 +83,7 @@ func (o *Options) routes() map[string]http.HandlerFunc {
 		"POST /v1/purge":              o.purge,
 		"POST /v1/preview":            o.preview,
 		"GET /v1/purges":              o.list,
-		"GET /v1/purges/{id}":         o.receipt,
+		waiting:                       o.receipt,
 		"DELETE /v1/purges/{id}":      o.cancel,
 		"POST /v1/purges/{id}/undo":   o.undo,
 		"POST /v1/purges/{id}/repeat": o.repeat,
@@ -91,38 +97,23 @@ func describe(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write(openAPI) // the client has gone
 }
 
-// admit tells who may ask. A browser may not, whatever it knows: a page of another site
-// could have it ask.
-func (o *Options) admit(r *http.Request) error {
-	if r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" {
-		return errors.New("browsers have no business here")
+// nowhere answers a request for what there is not.
+func nowhere(w http.ResponseWriter, r *http.Request, mux *http.ServeMux) {
+	var methods []string
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
+		other := r.WithContext(r.Context())
+		other.Method = method
+		if _, pattern := mux.Handler(other); pattern != "" && path.Clean(r.URL.Path) == r.URL.Path {
+			methods = append(methods, method)
+		}
 	}
-	if o.Token == "" {
-		return nil
+	if len(methods) == 0 {
+		fail(w, http.StatusNotFound, errors.New("there is no such path: GET /v1/openapi.json tells what there is"))
+		return
 	}
-	if !o.local(r.Host) {
-		return fmt.Errorf("the host asked for is neither an address nor localhost nor the name given to --admin: ask by one of those")
-	}
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare([]byte(strings.TrimSpace(token)), []byte(o.Token)) != 1 {
-		return errors.New("the token is missing or wrong: send Authorization: Bearer TOKEN")
-	}
-	return nil
-}
-
-// local tells whether a Host is none that a stranger's DNS could have led here.
-func (o *Options) local(host string) bool {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	}
-	_, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return err == nil || strings.EqualFold(host, "localhost") || o.Host != "" && strings.EqualFold(host, o.Host)
-}
-
-func (o *Options) refused(why error) {
-	if o.Refused != nil {
-		o.Refused(why.Error())
-	}
+	allowed := strings.Join(methods, ", ")
+	w.Header().Set("Allow", allowed)
+	fail(w, http.StatusMethodNotAllowed, fmt.Errorf("%s is not for this path: ask by %s", r.Method, allowed))
 }
 
 // A Problem is what an answer of the API says that is no success (RFC 9457).
@@ -147,21 +138,24 @@ func answer(w http.ResponseWriter, status int, kind string, v any) {
 
 // read returns the JSON that a request brings, or answers it.
 func (o *Options) read(w http.ResponseWriter, r *http.Request) (body []byte, ok bool) {
-	// What else there is a page of another site can have a browser send.
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		fail(w, http.StatusUnsupportedMediaType, errors.New("send JSON, as application/json"))
+	if !typed(w, r) {
 		return nil, false
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	if err != nil {
-		status := http.StatusBadRequest
-		if tooLong := (*http.MaxBytesError)(nil); errors.As(err, &tooLong) {
-			status = http.StatusRequestEntityTooLarge
-		}
-		fail(w, status, fmt.Errorf("the request cannot be read: %w", err))
-		return nil, false
+	tooLong := (*http.MaxBytesError)(nil)
+	switch {
+	case errors.As(err, &tooLong):
+		fail(w, http.StatusRequestEntityTooLarge, fmt.Errorf("the request has more than %d octets: name less at a time", maxBody))
+	case err != nil:
+		fail(w, http.StatusBadRequest, fmt.Errorf("the request cannot be read: %w", err))
+	case len(body) == 0:
+		fail(w, http.StatusBadRequest, errors.New("the request has no body: send JSON"))
+	case !utf8.Valid(body): // what cannot be read would be replaced, and something else be named
+		fail(w, http.StatusBadRequest, errors.New("the request is not UTF-8: in URLs write other octets as %E9"))
+	default:
+		return body, true
 	}
-	return body, true
+	return nil, false
 }
 
 // events takes a notification.
@@ -176,7 +170,7 @@ func (o *Options) events(w http.ResponseWriter, r *http.Request) {
 	}
 	changes, err := o.Events(body)
 	if err != nil {
-		o.refused(err)
+		o.refused(r, err)
 		fail(w, http.StatusBadRequest, fmt.Errorf("this is no notification: %w", err))
 		return
 	}
@@ -184,16 +178,4 @@ func (o *Options) events(w http.ResponseWriter, r *http.Request) {
 		o.Changed(c)
 	}
 	answer(w, http.StatusOK, "application/json", map[string]int{"changes": len(changes)})
-}
-
-// Listen listens at the path of a socket, which only this user may use, or at
-// host:port, for which there has to be a token.
-func Listen(where, token string) (net.Listener, error) {
-	if !strings.Contains(where, "/") {
-		if len(token) < leastToken {
-			return nil, fmt.Errorf("over TCP the admin API needs a token: put a random word of %d characters or more into LARDER_ADMIN_TOKEN, as from openssl rand -hex 16", leastToken)
-		}
-		return net.Listen("tcp", where)
-	}
-	return listenPrivately(where)
 }

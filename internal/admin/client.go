@@ -2,6 +2,7 @@ package admin
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,8 +10,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/larderhq/larder/internal/purge"
@@ -25,12 +26,15 @@ type Client struct {
 }
 
 // NewClient makes a Client of the API that listens there: the path of a socket, with a
-// slash in it, or host:port, which takes the token.
+// slash in it, or host:port, which takes the token. Valid tells whether they can be.
 func NewClient(where, token string) *Client {
 	c := &Client{where: where, base: "http://" + where, token: token}
+	if host, port, err := net.SplitHostPort(where); err == nil && unnamed(host) {
+		c.base = "http://" + net.JoinHostPort("localhost", port)
+	}
 	t := &http.Transport{MaxIdleConns: 4, IdleConnTimeout: time.Minute, Proxy: nil}
-	if strings.Contains(where, "/") {
-		c.base = "http://localhost"
+	if isSocket(where) {
+		c.base, c.token = "http://localhost", "" // whoever has put a socket there need not learn it
 		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", where)
 		}
@@ -40,13 +44,34 @@ func NewClient(where, token string) *Client {
 	return c
 }
 
+// unnamed tells whether a host is all addresses of the machine, as servers are told.
+func unnamed(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "" || err == nil && ip.IsUnspecified()
+}
+
 // Close lets go of idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// maxAnswer is how long an answer may be, in octets.
-const maxAnswer = 64 << 20
+// maxAnswer is how long an answer may be, in octets: that of a list of a thousand purges of a
+// thousand URLs each.
+const maxAnswer = 1 << 30
 
-// ask sends in, where it is not nil, and reads out. A *Refusal is what the other says.
+// An Unreachable says that nobody answers.
+type Unreachable struct {
+	Where string // as NewClient was told
+	Err   error
+}
+
+func (e *Unreachable) Error() string {
+	return fmt.Sprintf("no Larder answers at %s: %v", e.Where, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *Unreachable) Unwrap() error { return e.Err }
+
+// ask sends in, where it is not nil, and reads out. A *Refusal is what the other says, and
+// an *Unreachable that there is no other; the error is that of ctx if it has ended.
 func (c *Client) ask(ctx context.Context, method, path string, in, out any) error {
 	var body io.Reader
 	if in != nil {
@@ -68,15 +93,17 @@ func (c *Client) ask(ctx context.Context, method, path string, in, out any) erro
 	}
 	res, err := c.http.Do(r)
 	if err != nil {
-		if u := (*url.Error)(nil); errors.As(err, &u) {
+		if op := (*net.OpError)(nil); errors.As(err, &op) {
+			err = op.Err // the rest is where, and how we ask
+		} else if u := (*url.Error)(nil); errors.As(err, &u) {
 			err = u.Err
 		}
-		return fmt.Errorf("no Larder answers at %s: %w", c.where, err)
+		return cmp.Or(ctx.Err(), error(&Unreachable{c.where, err}))
 	}
 	defer res.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if err != nil {
-		return fmt.Errorf("%s: %w", c.where, err)
+		return cmp.Or(ctx.Err(), fmt.Errorf("%s: %w", c.where, err))
 	}
 	if res.StatusCode/100 != 2 {
 		p := Problem{Status: res.StatusCode}

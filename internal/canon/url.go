@@ -9,7 +9,7 @@ import (
 // ParseURL reads a URL as an operator writes it, to find what clients asked for under
 // it: http://host/path?query, //host/path for both schemes, or /path for all hosts;
 // then Scheme, or Scheme and Host, are empty. The octets of path and query stay as they
-// are, but for those that no request can have, which are escaped as a client does.
+// are, but for blanks and what is beyond ASCII, which are escaped as a client does.
 func ParseURL(text string) (Target, error) {
 	var t Target
 	scheme, rest, hosted := strings.Cut(text, "//")
@@ -33,9 +33,11 @@ func ParseURL(text string) (Target, error) {
 		}
 		rest = rest[end:]
 	}
-	rest = escape(rest)
-	if len(rest) > MaxTarget || rest != "" && !clean(rest) {
-		return t, fmt.Errorf("%q can be no URL that was asked for: it has a fragment, a backslash, or more than %d octets", text, MaxTarget)
+	switch rest = escape(rest); {
+	case len(rest) > MaxTarget:
+		return t, fmt.Errorf("the URL has %d octets: more than the %d that a request may have", len(rest), MaxTarget)
+	case rest != "" && !clean(rest):
+		return t, fmt.Errorf("%q can be no URL that was asked for: it has a fragment, a backslash or control octets", text)
 	}
 	t.Path, t.Query, t.HasQuery = strings.Cut(rest, "?")
 	if t.Path == "" {
@@ -44,18 +46,19 @@ func ParseURL(text string) (Target, error) {
 	return t, nil
 }
 
-// escape writes blanks, control octets and those beyond ASCII as a client has to.
+// escape writes blanks and octets beyond ASCII as a client has to.
 func escape(s string) string {
+	odd := func(c byte) bool { return c == ' ' || c >= 0x80 }
 	for i := 0; i < len(s); i++ {
-		if s[i] > ' ' && s[i] < 0x7f {
+		if !odd(s[i]) {
 			continue
 		}
 		b := []byte(s[:i])
 		for ; i < len(s); i++ {
-			if c := s[i]; c > ' ' && c < 0x7f {
-				b = append(b, c)
-			} else {
+			if c := s[i]; odd(c) {
 				b = append(b, '%', upperHex[c>>4], upperHex[c&15])
+			} else {
+				b = append(b, c)
 			}
 		}
 		return string(b)

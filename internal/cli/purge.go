@@ -2,42 +2,16 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
+	"slices"
 	"strings"
-	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"github.com/larderhq/larder/internal/admin"
 	"github.com/larderhq/larder/internal/purge"
 )
-
-// adminFlag says which Larder is asked.
-type adminFlag struct {
-	Admin string `placeholder:"ADDR" help:"The admin API of the Larder: the path of its socket, or host:port with\nthe token in the environment as LARDER_ADMIN_TOKEN. By default that of\nlarder serve on port 8000 on this machine, by this user."`
-	JSON  bool   `help:"Print answers as JSON, one a line."`
-}
-
-// client is who asks it.
-func (a *adminFlag) client() (*admin.Client, error) {
-	where := a.Admin
-	if where == "" {
-		var err error
-		if where, err = admin.Place("8000", false); err != nil {
-			return nil, usagef("%v", err)
-		}
-	}
-	return admin.NewClient(where, os.Getenv("LARDER_ADMIN_TOKEN")), nil
-}
-
-// interrupted is a context that ends at Ctrl-C.
-func interrupted() (context.Context, context.CancelFunc) {
-	return signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-}
 
 type purgeCmd struct {
 	URL []string `arg:"" optional:"" name:"url" help:"Exactly these, queries included, with all their variants."`
@@ -98,8 +72,12 @@ func (p *purgeCmd) order() (o purge.Order, err error) {
 			var s purge.Selector
 			set(&s, v)
 			o.Selectors = append(o.Selectors, s)
-			if v == "" && err == nil {
+			switch {
+			case err != nil:
+			case v == "":
 				err = usagef("an empty name is the name of nothing: --all purges everything")
+			case strings.ContainsRune(v, utf8.RuneError): // which stands for them by now, and would be purged
+				err = usagef("%q has octets that are not UTF-8: in URLs write them as %%E9", v)
 			}
 		}
 	}
@@ -109,29 +87,45 @@ func (p *purgeCmd) order() (o purge.Order, err error) {
 	add(p.Glob, func(s *purge.Selector, v string) { s.Glob = v })
 	add(p.Regex, func(s *purge.Selector, v string) { s.Regex = v })
 	add(p.Group, func(s *purge.Selector, v string) { s.Group, s.Origin = v, p.Origin })
-	if p.All {
-		o.Selectors = append(o.Selectors, purge.Selector{All: true})
-	}
 	switch {
 	case err != nil:
 		return o, err
-	case len(o.Selectors) == 0:
-		return o, usagef("purge what? Name URLs, as in larder purge http://example.org/news, or --tag, --prefix, --glob, --regex, --group or --all")
+	case p.All && len(o.Selectors) > 0:
+		return o, usagef("--all is everything: leave the rest out, or leave out --all to purge only that")
 	case p.Origin != "" && len(p.Group) == 0:
 		return o, usagef("--origin is for --group; leave it out, or name a group")
+	case p.All:
+		o.Selectors = []purge.Selector{{All: true}}
+	case len(o.Selectors) == 0:
+		return o, usagef("purge what? Name URLs, as in larder purge http://example.org/news, or --tag, --prefix, --glob, --regex, --group or --all")
 	}
 	if p.Soft {
 		o.Mode = purge.Refresh
 	}
+	return o, p.times(&o)
+}
+
+// times says when o begins and ends.
+func (p *purgeCmd) times(o *purge.Order) error {
 	o.Start = p.Start.Time
-	if p.For != nil {
-		o.End = o.Start
-		if o.End.IsZero() {
-			o.End = time.Now()
-		}
-		o.End = o.End.Add(time.Duration(*p.For))
+	if !o.Start.IsZero() && len(p.Via) > 0 {
+		return usagef("--start with --via: they would begin at once, and an edge could fetch what its parent has not purged yet; schedule each, the parent's earlier")
 	}
-	return o, nil
+	if p.For == nil {
+		return nil
+	}
+	o.End = o.Start
+	if o.End.IsZero() {
+		o.End = time.Now()
+	}
+	o.End = o.End.Add(time.Duration(*p.For))
+	switch {
+	case *p.For == 0:
+		return usagef("--for 0s: it would end before it starts: give it time, or leave --for out")
+	case o.End.Year() > 9999:
+		return usagef("--for %v: it would end after the year 9999: leave --for out", *p.For)
+	}
+	return nil
 }
 
 // Run purges, at those behind first.
@@ -140,77 +134,72 @@ func (p *purgeCmd) Run(std *streams) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := interrupted()
-	defer stop()
-	for i, where := range p.Via {
-		via := adminFlag{Admin: where, JSON: p.JSON}
-		if err := p.at(ctx, std, &via, o, where+": "); err != nil {
-			if i > 0 || len(p.Via) > 1 {
-				err = fmt.Errorf("%s: %w (it was not asked for behind that; purging again does no harm)", where, err)
-			}
-			return err
-		}
-	}
-	return p.at(ctx, std, &p.adminFlag, o, "")
-}
-
-// at purges at one Larder.
-func (p *purgeCmd) at(ctx context.Context, std *streams, a *adminFlag, o purge.Order, label string) error {
-	c, err := a.client()
+	own, err := p.place()
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	places := append(slices.Clone(p.Via), own)
+	clients := make([]*admin.Client, len(places))
+	for i, where := range places { // all are known to be places before the first one is asked
+		flag := "via"
+		if i == len(p.Via) {
+			flag = "admin"
+		}
+		if clients[i], err = clientOf(flag, where); err != nil {
+			return err
+		}
+		defer clients[i].Close()
+	}
+	ctx, stop := interrupted()
+	defer stop()
+	for i, c := range clients {
+		label := ""
+		if len(p.Via) > 0 {
+			label = places[i] + ": "
+		}
+		if err := p.at(ctx, std, c, o, label); err != nil {
+			return halfway(err, places, i)
+		}
+	}
+	return nil
+}
+
+// halfway says how far it came, where it failed at the i-th of several places.
+func halfway(err error, places []string, i int) error {
+	if len(places) == 1 {
+		return err
+	}
+	err = fmt.Errorf("%s: %w", places[i], err)
+	if left := places[i+1:]; len(left) > 0 {
+		err = fmt.Errorf("%w; not asked after that: %s", err, strings.Join(left, ", "))
+	}
+	if i > 0 { // so that it is no mistake that nothing came of
+		err = fmt.Errorf("%v; done before that: %s; purging again does no harm", err, strings.Join(places[:i], ", "))
+	}
+	return err
+}
+
+// at purges at one Larder.
+func (p *purgeCmd) at(ctx context.Context, std *streams, c *admin.Client, o purge.Order, label string) error {
 	if p.DryRun {
 		v, err := c.Preview(ctx, o)
 		if err != nil {
 			return refusal(err)
 		}
-		return a.print(std.out, v, func() { writePreview(std.out, label, &v) })
+		return p.print(std.out, v, func() { writePreview(std.out, label, &v) })
 	}
 	r, err := c.Purge(ctx, o)
+	if err == nil && p.Wait {
+		r, err = await(ctx, c, r)
+	}
 	if err != nil {
 		return refusal(err)
 	}
-	if p.Wait {
-		if r, err = await(ctx, c, r); err != nil {
-			return refusal(err)
-		}
-	}
-	return a.print(std.out, r, func() { writeReceipt(std.out, label, &r) })
-}
-
-// await returns when there is no more to come of a purge.
-func await(ctx context.Context, c *admin.Client, r purge.Receipt) (purge.Receipt, error) {
-	const turn = 30 // seconds
-	var err error
-	for err == nil && (r.State == purge.Scheduled || r.State == purge.InForce) {
-		r, err = c.Receipt(ctx, r.ID, turn)
-	}
-	return r, err
-}
-
-// refusal is a mistake of whoever typed the command, if that is why the other refused.
-func refusal(err error) error {
-	var r *admin.Refusal
-	if errors.As(err, &r) && (r.Status == 400 || r.Status == 404 || r.Status == 409) {
-		return usageError{err}
-	}
-	return err
-}
-
-func (a *adminFlag) print(w io.Writer, v any, text func()) error {
-	if !a.JSON {
-		text()
-		return nil
-	}
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	return e.Encode(v)
+	return p.print(std.out, r, func() { writeReceipt(std.out, label, &r) })
 }
 
 func writeReceipt(w io.Writer, label string, r *purge.Receipt) {
-	fmt.Fprintf(w, "%s%s  %s of %s: %s%s\n", label, r.ID, r.Mode, selectors(r.Selectors), r.State, found(r))
+	fmt.Fprintf(w, "%s%s  %s of %s: %s%s\n", label, r.ID, r.Mode, selectors(r.Selectors), strings.Map(visible, string(r.State)), found(r))
 }
 
 // selectors is what a purge is about, in a few words.
@@ -232,10 +221,10 @@ func found(r *purge.Receipt) string {
 	switch {
 	case r.State == purge.Scheduled:
 		return " for " + r.Start.Local().Format(time.DateTime)
-	case r.Complete:
-		return fmt.Sprintf("; %s, %v", count(r.Objects, "object"), size(r.Bytes))
+	case r.State == purge.InForce && !r.Complete:
+		return fmt.Sprintf("; %s, %s so far", count(r.Objects, "object"), approximate(r.Bytes))
 	}
-	return fmt.Sprintf("; %s, %v so far", count(r.Objects, "object"), size(r.Bytes))
+	return fmt.Sprintf("; %s, %s", count(r.Objects, "object"), approximate(r.Bytes))
 }
 
 func count(n int64, what string) string {
@@ -246,7 +235,7 @@ func count(n int64, what string) string {
 }
 
 func writePreview(w io.Writer, label string, v *purge.Preview) {
-	fmt.Fprintf(w, "%swould purge %s of %s, %v\n", label, count(v.Objects, "object"), count(v.URLs, "URL"), size(v.Bytes))
+	fmt.Fprintf(w, "%swould purge %s of %s, %s\n", label, count(v.Objects, "object"), count(v.URLs, "URL"), approximate(v.Bytes))
 	if v.Requests > 0 {
 		fmt.Fprintf(w, "%straffic: %.1f %% of the last %d requests or so, in %v\n", label, 100*v.Share, v.Requests, time.Duration(v.Seconds)*time.Second)
 		fmt.Fprintf(w, "%sorigin: at most %s, %d of them soon\n", label, count(v.OriginRequests, "request"), v.Soon)
@@ -259,86 +248,4 @@ func writePreview(w io.Writer, label string, v *purge.Preview) {
 	if more := v.URLs - int64(len(v.Examples)); more > 0 {
 		fmt.Fprintf(w, "%s  and %d more\n", label, more)
 	}
-}
-
-type purgesCmd struct {
-	ID *purge.ID `arg:"" optional:"" name:"id" help:"Only this one, as in 3-17."`
-
-	Cancel bool `help:"End it. What it has reached stays as it is."`
-	Undo   bool `help:"Take a soft purge back: what it made stale is as fresh as it was,\nunless it was refreshed meanwhile."`
-	Repeat bool `help:"Purge the same once more, from now on."`
-	Wait   bool `help:"Return when there is no more to come of it."`
-	adminFlag
-}
-
-func (*purgesCmd) examples() [][2]string {
-	return [][2]string{
-		{"larder purges", "all that are scheduled, in force, or were lately"},
-		{"larder purges 3-17", "what it has come to"},
-		{"larder purges 3-17 --undo", "the soft purge was a mistake"},
-	}
-}
-
-func (*purgesCmd) more() string { return "" }
-
-// Run lists purges, or does something to one.
-func (p *purgesCmd) Run(std *streams) error {
-	chosen := 0
-	for _, is := range []bool{p.Cancel, p.Undo, p.Repeat} {
-		if is {
-			chosen++
-		}
-	}
-	switch {
-	case chosen > 1:
-		return usagef("--cancel, --undo and --repeat: one of them at a time")
-	case p.ID == nil && (chosen > 0 || p.Wait):
-		return usagef("which purge? larder purges lists them; write larder purges ID with the flag")
-	}
-	c, err := p.client()
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	ctx, stop := interrupted()
-	defer stop()
-	if p.ID == nil {
-		return p.list(ctx, std.out, c)
-	}
-	do := func(ctx context.Context, id purge.ID) (purge.Receipt, error) { return c.Receipt(ctx, id, 0) }
-	switch {
-	case p.Cancel:
-		do = c.Cancel
-	case p.Undo:
-		do = c.Undo
-	case p.Repeat:
-		do = c.Repeat
-	}
-	r, err := do(ctx, *p.ID)
-	if err == nil && p.Wait {
-		r, err = await(ctx, c, r)
-	}
-	if err != nil {
-		return refusal(err)
-	}
-	return p.print(std.out, r, func() { writeReceipt(std.out, "", &r) })
-}
-
-func (p *purgesCmd) list(ctx context.Context, w io.Writer, c *admin.Client) error {
-	all, err := c.Receipts(ctx)
-	if err != nil {
-		return err
-	}
-	for i := range all {
-		if err := p.print(w, all[i], func() {
-			fmt.Fprintf(w, "%s  ", all[i].Created.Local().Format(time.DateTime))
-			writeReceipt(w, "", &all[i])
-		}); err != nil {
-			return err
-		}
-	}
-	if len(all) == 0 && !p.JSON {
-		fmt.Fprintln(w, "nothing was purged yet")
-	}
-	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -93,7 +94,11 @@ func (s *serve) options(std *streams) (*daemon.Options, error) {
 			}
 		}
 	}
-	if err := errors.Join(s.control(o), s.apply(std, o)); err != nil {
+	err := s.control(o)
+	if err == nil {
+		err = s.apply(std, o) // last, for it starts the log
+	}
+	if err != nil {
 		if o.Storage != nil {
 			err = errors.Join(err, o.Storage.Close())
 		}
@@ -114,22 +119,44 @@ func (s *serve) control(o *daemon.Options) error {
 		o.Admin = ""
 	}
 	for _, text := range s.PurgeFrom {
-		p, err := netip.ParsePrefix(text)
-		if err != nil {
-			var a netip.Addr
-			if a, err = netip.ParseAddr(text); err == nil {
-				p = netip.PrefixFrom(a, a.BitLen())
-			}
-		}
-		if err != nil || p.Addr().Zone() != "" {
+		p, ok := network(text)
+		if !ok {
 			return usagef("--purge-from %q is no address: write it as 127.0.0.1, 10.0.0.0/8 or fd00::/8", text)
 		}
-		o.PurgeFrom = append(o.PurgeFrom, p.Masked())
+		o.PurgeFrom = append(o.PurgeFrom, p)
 	}
-	if o.PurgeToken = os.Getenv("LARDER_PURGE_TOKEN"); o.PurgeToken != "" && len(o.PurgeToken) < leastToken {
+	switch o.PurgeToken = os.Getenv("LARDER_PURGE_TOKEN"); {
+	case o.PurgeToken != "" && len(o.PurgeToken) < leastToken:
 		return usagef("LARDER_PURGE_TOKEN: it can be guessed: give %d characters or more, as from openssl rand -hex 16", leastToken)
+	case strings.ContainsFunc(o.PurgeToken, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return usagef("LARDER_PURGE_TOKEN: no client can send it: it has a blank in it, or what is not ASCII; take one as from openssl rand -hex 16")
 	}
 	o.Hot = s.Hot
+	return s.checkHot()
+}
+
+// network reads addresses, or one. A zone, and IPv4 written as IPv6, would be compared with
+// nothing, or with too much.
+func network(text string) (p netip.Prefix, ok bool) {
+	p, err := netip.ParsePrefix(text)
+	if a, single := netip.ParseAddr(text); single == nil && a.Zone() == "" {
+		p, err = netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	return p.Masked(), err == nil && !p.Addr().Is4In6()
+}
+
+// checkHot finds out before hours have passed whether the file can be written.
+func (s *serve) checkHot() error {
+	if s.Hot == "" {
+		return nil
+	}
+	dir := filepath.Dir(s.Hot)
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return usagef("--hot %s: there is no folder %s: create it, or name a file elsewhere", s.Hot, dir)
+	}
+	if info, err := os.Stat(s.Hot); err == nil && !info.Mode().IsRegular() {
+		return usagef("--hot %s: it is there, and no file: name another", s.Hot)
+	}
 	return nil
 }
 

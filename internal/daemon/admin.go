@@ -3,10 +3,15 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/net/netutil"
 
 	"github.com/larderhq/larder/gateway"
 	"github.com/larderhq/larder/internal/admin"
@@ -38,6 +43,9 @@ func (d *Daemon) listenAdmin() (err error) {
 	if d.adminListener, err = admin.Listen(d.opt.Admin, d.opt.AdminToken); err != nil {
 		return &Error{Option: "Admin", Err: err}
 	}
+	if a, ok := d.adminListener.Addr().(*net.TCPAddr); ok { // the port may have been any free one
+		d.opt.Admin = net.JoinHostPort(host(d.opt.Admin), strconv.Itoa(a.Port))
+	}
 	return nil
 }
 
@@ -64,14 +72,12 @@ func host(where string) string {
 	return name
 }
 
-// startAdmin serves the admin API. The function returned ends that.
-func (d *Daemon) startAdmin() (stop func()) {
-	if d.adminListener == nil {
-		return func() {}
-	}
-	o := admin.Options{Host: host(d.opt.Admin), Changed: d.changed, Refused: atMost(time.Minute, func(why string) {
-		d.opt.Notes.Warn("--admin: a request was refused: " + why)
-	})}
+// adminOptions say who may ask for what.
+func (d *Daemon) adminOptions() admin.Options {
+	note := atMost(time.Minute, func(why string) { d.opt.Notes.Warn("--admin: a request was refused: " + why) })
+	o := admin.Options{Host: host(d.opt.Admin), Changed: d.changed, Refused: func(who, why string) {
+		note(strings.TrimPrefix(who+": "+why, "@: ")) // who is nobody over a socket
+	}}
 	if d.engine != nil {
 		o.Purges = purges{d.ledger, d.engine, d.audit}
 	}
@@ -81,15 +87,38 @@ func (d *Daemon) startAdmin() (stop func()) {
 	if _, file := d.adminListener.Addr().(*net.UnixAddr); !file {
 		o.Token = d.opt.AdminToken
 	}
+	return o
+}
+
+// adminConns is how many connections the admin API has at most: those who have no business
+// there are not to have the files that clients and the origin need.
+const adminConns = 64
+
+// startAdmin serves the admin API. The function returned ends that, and returns when all
+// that was asked for is done.
+func (d *Daemon) startAdmin() (stop func()) {
+	if d.adminListener == nil {
+		return func() {}
+	}
+	var running sync.RWMutex // held by requests, and in the end by nobody else
+	api := admin.Handler(d.adminOptions())
 	living, die := context.WithCancel(context.Background())
 	server := &http.Server{
-		Handler: admin.Handler(o), ReadTimeout: adminPatience, MaxHeaderBytes: 16 << 10,
-		BaseContext: func(net.Listener) context.Context { return living },
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if running.TryRLock() {
+				defer running.RUnlock()
+				api.ServeHTTP(w, r)
+			}
+		}),
+		ReadTimeout: adminPatience, MaxHeaderBytes: 16 << 10,
+		DisableGeneralOptionsHandler: true, // it would answer anybody
+		BaseContext:                  func(net.Listener) context.Context { return living },
+		ErrorLog:                     slog.NewLogLogger(d.opt.Notes.Handler(), slog.LevelDebug),
 	}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		if err := server.Serve(d.adminListener); err != http.ErrServerClosed {
+		if err := server.Serve(netutil.LimitListener(d.adminListener, adminConns)); err != http.ErrServerClosed {
 			d.opt.Notes.Error(fmt.Sprintf("the admin API has ended: %v", err))
 		}
 	}()
@@ -101,5 +130,6 @@ func (d *Daemon) startAdmin() (stop func()) {
 			_ = server.Close() // they had their time
 		}
 		<-ended
+		running.Lock() // a purge is done when it is written down
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,7 +25,17 @@ type purges struct {
 
 // Purge implements admin.Purges.
 func (p purges) Purge(ctx context.Context, o purge.Order) (purge.Receipt, error) {
-	r, err := p.engine.Purge(ctx, o)
+	return p.noted(p.engine.Purge(ctx, o))
+}
+
+// Cancel implements admin.Purges.
+func (p purges) Cancel(id purge.ID) (purge.Receipt, error) { return p.noted(p.Ledger.Cancel(id)) }
+
+// Undo implements admin.Purges.
+func (p purges) Undo(id purge.ID) (purge.Receipt, error) { return p.noted(p.Ledger.Undo(id)) }
+
+// noted has the log say what has become of a purge, also if that could not be written down.
+func (p purges) noted(r purge.Receipt, err error) (purge.Receipt, error) {
 	if r.ID != 0 {
 		p.audit(r)
 	}
@@ -35,17 +47,17 @@ func (p purges) Preview(ctx context.Context, o purge.Order) (purge.Preview, erro
 	return p.engine.Preview(ctx, o)
 }
 
-// audit has the log say who has purged what.
+// audit has the log say who has purged what, or has taken it back.
 func (d *Daemon) audit(r purge.Receipt) {
 	if d.opt.Log == nil {
 		return
 	}
-	what := r.Selectors[0].String()
+	what := strings.Replace(r.Selectors[0].String(), " ", "=", 1)
 	if more := len(r.Selectors) - 1; more > 0 {
-		what += fmt.Sprintf(" and %d more", more)
+		what += fmt.Sprintf("+%d", more)
 	}
 	d.opt.Log.Observe(&observe.Event{
-		Start: r.Created, Client: r.By, Method: "PURGE", Target: what, Status: 200, Why: "purge " + r.ID.String() + " (" + r.Mode.String() + "): " + string(r.State),
+		Start: time.Now(), Client: r.By, Method: "PURGE", Target: what, Status: 200, Why: "purge " + r.ID.String() + " (" + r.Mode.String() + "): " + string(r.State),
 	})
 }
 
@@ -94,7 +106,8 @@ func (d *Daemon) saveHot() {
 }
 
 func writeLines(name string, lines []string) error {
-	f, err := os.OpenFile(name+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	// Under a name that nobody knows: in a folder of all, a link could wait under another.
+	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*")
 	if err != nil {
 		return err
 	}
@@ -103,8 +116,11 @@ func writeLines(name string, lines []string) error {
 	for _, line := range lines {
 		fmt.Fprintln(w, line)
 	}
-	if err := errors.Join(w.Flush(), f.Close()); err != nil {
-		return err
+	if err = errors.Join(w.Flush(), f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), name)
 	}
-	return os.Rename(name+".new", name)
+	if err != nil {
+		_ = os.Remove(f.Name()) // half a list is none
+	}
+	return err
 }

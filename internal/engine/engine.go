@@ -203,6 +203,7 @@ type Engine struct {
 	hit         string // how our member of Cache-Status begins on a hit
 	spoken      spoken
 	keeper      store.Store  // Store, itself
+	settling    stripes      // of the entries that are gone through
 	walker      store.Walker // nil: the store cannot show what it keeps
 
 	// background holds the fetches, which outlive the clients that caused them.

@@ -46,7 +46,7 @@ func (e *Engine) Preview(ctx context.Context, o purge.Order) (p purge.Preview, e
 		}
 		p.Objects++
 		p.Bytes += entry.Size
-		hash := maphash.Bytes(previewSeed, key)
+		hash := maphash.Bytes(keySeed, key)
 		if urls[hash]++; urls[hash] == 1 && len(p.Examples) < examples {
 			p.Examples = append(p.Examples, e.show(&target))
 		}
@@ -63,7 +63,7 @@ func (e *Engine) Preview(ctx context.Context, o purge.Order) (p purge.Preview, e
 	return p, errors.Join(err, ctx.Err())
 }
 
-var previewSeed = maphash.MakeSeed()
+var keySeed = maphash.MakeSeed()
 
 // show is t as a person reads it.
 func (e *Engine) show(t *canon.Target) string {
@@ -83,7 +83,7 @@ func (e *Engine) recently(p *purge.Preview, urls map[uint64]int64) {
 	hits, soon := 0, map[uint64]bool{}
 	for i := range all {
 		key, ok := e.sampled(&all[i])
-		hash := maphash.Bytes(previewSeed, key)
+		hash := maphash.Bytes(keySeed, key)
 		if ok && urls[hash] > 0 {
 			hits++
 			soon[hash] = true

@@ -3,7 +3,9 @@ package engine
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 	"slices"
+	"sync"
 
 	"github.com/larderhq/larder/internal/canon"
 	"github.com/larderhq/larder/internal/message"
@@ -204,6 +206,35 @@ func (e *Engine) visit(ctx context.Context, key []byte) bool {
 
 // settleEntry does with an entry what the Ledger says of it.
 func (e *Engine) settleEntry(ctx context.Context, key store.Key, entry store.Entry, head []byte) error {
+	defer e.settling.lock(key)() // or two would count it
+	const attempts = 16
+	for range attempts {
+		now, there, err := e.latest(ctx, key, entry)
+		if err != nil || !there {
+			return err
+		}
+		if now.Rev != entry.Rev { // it was refreshed meanwhile, or put in doubt
+			entry = now
+			if head, err = e.headOf(ctx, key, now); err != nil {
+				return err
+			}
+		}
+		if head != nil {
+			err = e.settleHead(ctx, key, entry, head)
+		}
+		if head != nil && !errors.Is(err, store.ErrGone) {
+			return err
+		}
+		entry.Rev-- // whatever it has now, it is another head
+	}
+	return errRestless
+}
+
+var errRestless = errors.New("engine: an entry changes faster than it can be gone through")
+
+// settleHead is settleEntry for an entry with this head. ErrGone: it has another one, or is
+// no more.
+func (e *Engine) settleHead(ctx context.Context, key store.Key, entry store.Entry, head []byte) error {
 	p := &e.Config.Policy
 	res, err := message.Decode(head, &p.Terms)
 	if err != nil {
@@ -218,32 +249,34 @@ func (e *Engine) settleEntry(ctx context.Context, key store.Key, entry store.Ent
 		if len(marks) == len(res.Marks) {
 			return nil
 		}
-		if now := e.latest(ctx, key, entry); now.Rev != entry.Rev { // it was refreshed meanwhile, or put in doubt
-			if head, err = e.headOf(ctx, key, now); head == nil {
-				return err
-			}
-			return e.settleEntry(ctx, key, now, head)
-		}
 		marked := *res
 		marked.Marks = marks
 		err = e.Store.Amend(ctx, key, entry.ID, p.head(&marked))
 	default:
 		return nil
 	}
-	if errors.Is(err, store.ErrGone) {
-		return nil
+	if err == nil {
+		e.Ledger.Count(s, entry.Size)
 	}
-	e.Ledger.Count(s, entry.Size)
 	return err
 }
 
-// latest is entry as it is now, or as it was if the store does not show it any more.
-func (e *Engine) latest(ctx context.Context, key store.Key, entry store.Entry) store.Entry {
-	now, _ := e.Store.Lookup(ctx, key, nil)
-	for _, other := range now {
+// latest is entry as it is now. there is false if the store does not show it any more.
+func (e *Engine) latest(ctx context.Context, key store.Key, entry store.Entry) (now store.Entry, there bool, err error) {
+	found, err := e.Store.Lookup(ctx, key, nil)
+	for _, other := range found {
 		if other.ID == entry.ID {
-			return other
+			return other, true, err
 		}
 	}
-	return entry
+	return entry, false, err
+}
+
+// stripes are locks that keys share.
+type stripes [64]sync.Mutex
+
+func (s *stripes) lock(key []byte) (unlock func()) {
+	mu := &s[maphash.Bytes(keySeed, key)%uint64(len(s))]
+	mu.Lock()
+	return mu.Unlock
 }

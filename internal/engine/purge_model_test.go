@@ -285,7 +285,8 @@ func (m *purgeModel) serve(r *http.Request) sim.Reply {
 		vary       bool
 		tags       [2]string
 		group      string
-	}) bool {
+	},
+	) bool {
 		return res.host == r.Host && res.path == r.URL.RequestURI()
 	})
 	m.mu.Lock()

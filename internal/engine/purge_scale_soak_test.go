@@ -2,8 +2,11 @@
 
 package engine_test
 
+import "time"
+
 // How much the tests of purges do: this is the full size.
 const (
 	purgeScripts = 100_000
-	purgeRaceOps = 0 // as many as there are in a minute
+	raceOps      = 0
+	raceTime     = time.Minute // for each store
 )

@@ -2,8 +2,11 @@
 
 package engine_test
 
+import "time"
+
 // How much the tests of purges do: this is the size for every day.
 const (
 	purgeScripts = 1500
-	purgeRaceOps = 1500
+	raceOps      = 400 // of each reader
+	raceTime     = time.Duration(0)
 )

@@ -19,7 +19,7 @@ var layers = [][]string{
 	{"internal/field", "internal/flight", "internal/interim", "store", "internal/evict", "internal/vfs", "store/internal/flow", "store/disk/internal/index", "internal/canon"},
 	{"internal/rules", "store/memory", "store/disk", "store/blobs", "store/storetest", "internal/observe", "internal/purge", "internal/simulate", "internal/encode", "internal/esi", "internal/warm"},
 	{"internal/message", "internal/standing", "store/tier"},
-	{"internal/engine", "internal/page"},
+	{"internal/engine", "internal/page", "internal/habit"},
 	{"internal/origin", "internal/local", "gateway", "internal/front"},
 	{"gateway/internal/conduit"},
 	{"gateway/file", "gateway/archive", "gateway/s3", "gateway/sftp", "gateway/ftp", "gateway/webdav", "gateway/webhdfs", "gateway/gatewaytest", "internal/admin"},
@@ -29,7 +29,7 @@ var layers = [][]string{
 	{"internal/cli"},
 	{"cmd/larder"},
 	{"bench/rig"},
-	{"conformance/face", "bench", "bench/origin", "bench/replay", "bench/disk", "bench/ceiling", "bench/crash", "bench/goroutines", "bench/latency", "bench/clients", "bench/desync", "bench/seed", "bench/gateway", "internal/house"},
+	{"conformance/face", "bench", "bench/origin", "bench/replay", "bench/disk", "bench/ceiling", "bench/crash", "bench/goroutines", "bench/latency", "bench/clients", "bench/desync", "bench/seed", "bench/tiers", "bench/gateway", "bench/purge", "internal/house"},
 }
 
 // bans are finer than the layers. A pattern ending in /... bans the folder.

@@ -30,6 +30,9 @@ const (
 
 	// slack is how many lines there may be beside those that are needed.
 	slack = 10_000
+
+	// slackOctets is the same for octets, beside twice what there was when all was needed.
+	slackOctets = 16 << 20
 )
 
 // A Folder is where a Journal is kept.
@@ -58,6 +61,7 @@ type journalFile struct {
 	Folder
 	file   vfs.File
 	size   int64
+	base   int64 // what it had when it was begun anew
 	lines  int
 	failed error
 }
@@ -228,7 +232,7 @@ func (f *journalFile) replace(text []byte, lines int) error {
 	if f.file != nil {
 		_ = f.file.Close() // nobody writes to it any more
 	}
-	f.file, f.size, f.lines, f.failed = draft, int64(len(text)), lines, nil
+	f.file, f.size, f.base, f.lines, f.failed = draft, int64(len(text)), int64(len(text)), lines, nil
 	return nil
 }
 
@@ -236,8 +240,9 @@ func (f *journalFile) replace(text []byte, lines int) error {
 func (j *Journal) fail(f *journalFile, err error) error {
 	if f.failed == nil {
 		j.notes(fmt.Sprintf("disk %s: the journal of purges cannot be written: %v; what is kept there will not be found after a restart", f.Name, err))
-		_ = errors.Join(f.FS.Remove(journalName), f.FS.Sync()) // the disk is failing: no more can be done
 	}
+	// Each time: a replacement that has failed may have got as far as the name.
+	_ = errors.Join(f.FS.Remove(journalName), f.FS.Sync()) // the disk is failing: no more can be done
 	f.failed = err
 	return fmt.Errorf("disk %s: %w", f.Name, err)
 }
@@ -281,14 +286,8 @@ func (j *Journal) wait(upTo uint64) error {
 	var errs []error
 	whole := false
 	for _, f := range files {
-		err := f.failed
-		if err == nil {
-			err = f.file.Sync()
-		}
-		if err != nil {
-			j.mu.Lock()
-			errs = append(errs, j.fail(f, err))
-			j.mu.Unlock()
+		if err := j.sync(f); err != nil {
+			errs = append(errs, err)
 			continue
 		}
 		whole = true
@@ -300,12 +299,28 @@ func (j *Journal) wait(upTo uint64) error {
 	return nil
 }
 
-// bloated tells whether most lines are about what is no more.
+// sync makes durable what f has. Others may write to it meanwhile.
+func (j *Journal) sync(f *journalFile) error {
+	j.mu.Lock()
+	file, err := f.file, f.failed
+	j.mu.Unlock()
+	if err == nil {
+		err = file.Sync()
+	}
+	if err == nil {
+		return nil
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.fail(f, err)
+}
+
+// bloated tells whether most of it is about what is no more.
 func (j *Journal) bloated(needed int) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, f := range j.files {
-		if f.failed != nil || f.lines > 2*needed+slack {
+		if f.failed != nil || f.lines > 2*needed+slack || f.size > 2*f.base+slackOctets {
 			return true
 		}
 	}

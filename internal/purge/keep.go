@@ -11,9 +11,15 @@ func (l *Ledger) load(lines []jobLine) {
 		j.seq, j.state, j.changed = in.Seq, in.State, make(chan struct{})
 		j.objects.Store(in.Objects)
 		j.bytes.Store(in.Bytes)
-		var err error
-		if j.parts, err = compileSelectors(in.Order.Selectors, l.opt.Paths); err != nil {
-			j.parts = []compiled{{all: true}} // written by another version: better too much than too little
+		if j.state == InForce || j.state == Scheduled {
+			var err error
+			if j.parts, err = compileSelectors(in.Order.Selectors, l.opt.Paths); err != nil {
+				j.parts = []compiled{{all: true}} // written by another version: better too much than too little
+			}
+			l.hold(j, 1)
+		}
+		if j.state == Scheduled {
+			l.waiting++
 		}
 		l.jobs[j.id] = j
 		l.order = append(l.order, j.id)

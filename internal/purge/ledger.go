@@ -32,6 +32,14 @@ const (
 	maxMarks = 16
 	lasting  = 1
 
+	// maxOctets is how long the Selectors are together that are in force or scheduled at
+	// most, in octets, and maxRemembered those of jobs that are neither.
+	maxOctets     = 32 << 20
+	maxRemembered = 8 << 20
+
+	// selectorLen is what a Selector is counted for beside its octets.
+	selectorLen = 200
+
 	// history is how many jobs are remembered that are in force no more.
 	history = 1000
 )
@@ -87,7 +95,8 @@ type Ledger struct {
 	urls     map[uint64][]*rule
 	labels   map[uint64][]*rule
 	patterns []*rule
-	rules    int
+	held     load   // what is in force or scheduled
+	waiting  int    // scheduled jobs
 	force    []*job // those in force, as they came
 	jobs     map[ID]*job
 	order    []ID        // of jobs, in the order they were made
@@ -175,10 +184,15 @@ func (e *OrderError) Unwrap() error { return e.Err }
 
 // compileAll finds out what o means, and whether it can be.
 func (l *Ledger) compileAll(o *Order) ([]compiled, error) {
+	o.Selectors = legible(o.Selectors)
 	parts, err := compileSelectors(o.Selectors, l.opt.Paths)
 	now := l.opt.Now()
+	_, start := o.Start.MarshalText()
+	_, end := o.End.MarshalText()
 	switch {
 	case err != nil:
+	case start != nil || end != nil:
+		err = fmt.Errorf("it starts or ends at a time that cannot be written down: %w", errors.Join(start, end))
 	case !o.End.IsZero() && !o.Start.IsZero() && !o.End.After(o.Start):
 		err = fmt.Errorf("it would end before it starts: the end, %s, has to come after the start, %s", o.End.Format(time.RFC3339), o.Start.Format(time.RFC3339))
 	case !o.End.IsZero() && !o.End.After(now):
@@ -234,39 +248,57 @@ func (l *Ledger) take(j *job) (written uint64, err error) {
 	l.publishing.Lock()
 	defer l.publishing.Unlock()
 	starts := !j.order.Start.After(j.created)
-	if err := l.room(j.parts, !starts); err != nil {
+	if err := l.room(j, !starts); err != nil {
 		return 0, err
 	}
 	l.mu.Lock()
 	j.id = ID(l.issue())
 	l.jobs[j.id] = j
 	l.order = append(l.order, j.id)
+	l.hold(j, 1)
 	if starts {
 		l.enforce(j, uint64(j.id))
+	} else {
+		l.waiting++
 	}
 	l.mu.Unlock()
 	return l.write(j), nil
 }
 
-// room tells whether there is any for the parts of a job. The caller holds publishing.
-func (l *Ledger) room(parts []compiled, scheduled bool) error {
+// A load is how much Selectors take.
+type load struct{ rules, patterns, octets int }
+
+// load is how much the Selectors of j take.
+func (j *job) load() (n load) {
+	for i := range j.parts {
+		n.rules++
+		if j.parts[i].match != nil {
+			n.patterns++
+		}
+	}
+	for _, s := range j.order.Selectors {
+		n.octets += selectorLen + len(s.URL) + len(s.Prefix) + len(s.Glob) + len(s.Regex) + len(s.Tag) + len(s.Group) + len(s.Origin)
+	}
+	return n
+}
+
+// hold adds j to what is in force or scheduled, or with -1 takes it out again. The caller
+// holds mu.
+func (l *Ledger) hold(j *job, times int) {
+	n := j.load()
+	l.held.rules += times * n.rules
+	l.held.patterns += times * n.patterns
+	l.held.octets += times * n.octets
+}
+
+// room tells whether there is any for j. The caller holds publishing.
+func (l *Ledger) room(j *job, scheduled bool) error {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	patterns, waiting := len(l.patterns), 0
-	for i := range parts {
-		if parts[i].match != nil {
-			patterns++
-		}
-	}
-	if scheduled {
-		for _, j := range l.jobs {
-			if j.state == Scheduled {
-				waiting++
-			}
-		}
-	}
-	whole := slices.ContainsFunc(parts, func(c compiled) bool { return c.all })
-	if !whole && (l.rules+len(parts) > MaxRules || patterns > maxPatterns) || scheduled && waiting >= maxScheduled {
+	n := j.load()
+	whole := slices.ContainsFunc(j.parts, func(c compiled) bool { return c.all })
+	full := l.held.rules+n.rules > MaxRules || l.held.patterns+n.patterns > maxPatterns || l.held.octets+n.octets > maxOctets
+	if full && !whole || scheduled && l.waiting >= maxScheduled {
 		return ErrFull
 	}
 	return nil
@@ -290,7 +322,6 @@ func (l *Ledger) enforce(j *job, seq uint64) {
 		default:
 			l.urls[c.url] = append(l.urls[c.url], r)
 		}
-		l.rules++
 	}
 	// In this order: who asks for something with the new stamp asks after this, and what
 	// was asked for before is older than the rules that are there by now.
@@ -305,12 +336,11 @@ func (l *Ledger) enforce(j *job, seq uint64) {
 
 // cover ends the jobs before j, which leaves nothing for them to find. The caller holds mu.
 func (l *Ledger) cover(j *job) {
-	for _, earlier := range slices.Clone(l.force) {
-		if earlier != j {
-			j.covers, earlier.walked = true, true
-			l.retire(earlier, Done)
-		}
+	earlier := slices.DeleteFunc(slices.Clone(l.force), func(other *job) bool { return other == j })
+	for _, other := range earlier {
+		j.covers, other.walked = true, true
 	}
+	l.retire(Done, earlier...)
 	l.trim()
 }
 
@@ -330,35 +360,46 @@ func (l *Ledger) Bump() {
 // release has lookups obey j no more, and makes room in the history for it. The caller
 // holds mu.
 func (l *Ledger) release(j *job, state State) {
-	l.retire(j, state)
+	l.retire(state, j)
 	l.trim()
 }
 
 // retire has lookups obey j no more. Unless it was done, what it was about may count
 // again. The caller holds mu, and calls trim when it has retired all.
-func (l *Ledger) retire(j *job, state State) {
+func (l *Ledger) retire(state State, jobs ...*job) {
 	if state == Done {
-		l.left.Add(1) // first: who judges without it must find that it has left
+		l.left.Add(1) // first: who judges without them must find that they have left
 	}
-	if j.state == InForce {
-		l.force = slices.DeleteFunc(l.force, func(other *job) bool { return other == j })
-		mine := func(r *rule) bool {
-			if r.job == j {
-				r.off.Store(true)
-				l.rules--
-			}
-			return r.job == j
+	going := make(map[*job]bool, len(jobs))
+	matching := false
+	for _, j := range jobs {
+		if j.state == InForce || j.state == Scheduled {
+			going[j] = true
+			matching = matching || j.load().patterns > 0
+			l.hold(j, -1)
 		}
-		l.all = slices.DeleteFunc(l.all, mine)
-		if slices.ContainsFunc(j.parts, func(c compiled) bool { return c.match != nil }) {
-			l.patterns = slices.DeleteFunc(slices.Clone(l.patterns), mine) // Subjects may be reading the old ones
+		if j.state == Scheduled {
+			l.waiting--
 		}
+	}
+	l.force = slices.DeleteFunc(l.force, func(j *job) bool { return going[j] })
+	theirs := func(r *rule) bool {
+		if going[r.job] {
+			r.off.Store(true)
+		}
+		return going[r.job]
+	}
+	l.all = slices.DeleteFunc(l.all, theirs)
+	if matching {
+		l.patterns = slices.DeleteFunc(slices.Clone(l.patterns), theirs) // Subjects may be reading the old ones
+	}
+	for j := range going {
 		for i := range j.parts {
-			without(l.urls, j.parts[i].url, mine)
-			without(l.labels, j.parts[i].label, mine)
+			without(l.urls, j.parts[i].url, theirs)
+			without(l.labels, j.parts[i].label, theirs)
 		}
+		j.parts = nil // they can be large, and the list is long
 	}
-	j.state = state
 	if state != Done {
 		l.reset = l.version.Add(1)
 	}
@@ -367,7 +408,10 @@ func (l *Ledger) retire(j *job, state State) {
 		newest = max(newest, l.force[n-1].seq)
 	}
 	l.newest.Store(newest)
-	j.tell()
+	for _, j := range jobs {
+		j.state = state
+		j.tell()
+	}
 }
 
 // without takes those that are mine out of the rules at a hash.
@@ -382,18 +426,19 @@ func without(rules map[uint64][]*rule, at uint64, mine func(*rule) bool) {
 
 // trim forgets the oldest jobs of which nothing is to come. The caller holds mu.
 func (l *Ledger) trim() {
-	over := 0
+	over := func(j *job) bool { return j.state != InForce && j.state != Scheduled }
+	number, octets := 0, 0
 	for _, id := range l.order {
-		if s := l.jobs[id].state; s != InForce && s != Scheduled {
-			over++
+		if j := l.jobs[id]; over(j) {
+			number, octets = number+1, octets+j.load().octets
 		}
 	}
 	l.order = slices.DeleteFunc(l.order, func(id ID) bool {
-		s := l.jobs[id].state
-		if over <= history || s == InForce || s == Scheduled {
+		j := l.jobs[id]
+		if number <= history && octets <= maxRemembered || !over(j) {
 			return false
 		}
-		over--
+		number, octets = number-1, octets-j.load().octets
 		delete(l.jobs, id)
 		delete(l.undone, id)
 		return true

@@ -4,8 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"math"
 	"regexp"
+	"regexp/syntax"
+	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/bmatcuk/doublestar/v4"
 
@@ -18,8 +22,12 @@ const (
 	MaxPattern = 1024
 	// MaxTag is how many octets a tag or the name of a group has at most.
 	MaxTag = 1024
-	// maxStars is how many ** and braces a glob has at most: each multiplies the work.
-	maxStars = 4
+	// maxStars is how many ** and braces a glob has at most, and maxChoices how many ways
+	// there are through its braces: each multiplies the work.
+	maxStars   = 4
+	maxChoices = 1000
+	// maxSteps is how many steps an expression compiles to at most: some 100 octets each.
+	maxSteps = 2000
 )
 
 // A Selector names responses. One of its fields is set, but for Group, which goes with
@@ -127,11 +135,38 @@ func (s Selector) compile(paths bool) (c compiled, err error) {
 	case s.Prefix != "":
 		c.match, err = prefix(s.Prefix, paths)
 	case s.Glob != "":
-		c.match, err = glob(s.Glob, paths)
+		c.match, err = glob(ascii(s.Glob), paths)
 	default:
 		c.match, err = expression(s.Regex)
 	}
 	return c, err
+}
+
+// legible are selectors that a Journal can keep as they are: text is UTF-8 there.
+func legible(selectors []Selector) []Selector {
+	selectors = slices.Clone(selectors)
+	for i := range selectors {
+		s := &selectors[i]
+		for _, text := range []*string{&s.URL, &s.Prefix, &s.Glob} {
+			if !utf8.ValidString(*text) {
+				*text = ascii(*text)
+			}
+		}
+	}
+	return selectors
+}
+
+// ascii is a URL, or a part of one, with octets beyond ASCII as clients have to write them.
+func ascii(s string) string {
+	b := make([]byte, 0, len(s))
+	for i := range len(s) {
+		if s[i] < 0x80 {
+			b = append(b, s[i])
+		} else {
+			b = fmt.Appendf(b, "%%%02X", s[i])
+		}
+	}
+	return string(b)
 }
 
 func checkLabel(kind, label string) error {
@@ -249,6 +284,8 @@ func glob(text string, paths bool) (matcher, error) {
 	switch {
 	case strings.Count(path, "**")+strings.Count(path, "{") > maxStars:
 		return nil, fmt.Errorf("glob %q: at most %d of ** and braces; a regex can say more", text, maxStars)
+	case choices(path) > maxChoices:
+		return nil, fmt.Errorf("glob %q: its braces can be read in more than %d ways; a regex can say more", text, maxChoices)
 	case !doublestar.ValidatePattern(path):
 		return nil, fmt.Errorf("glob %q: a bracket or brace is not closed", text)
 	case bare == "" && !asks && strings.Contains(path, "**"):
@@ -274,6 +311,15 @@ func glob(text string, paths bool) (matcher, error) {
 	}, nil
 }
 
+// choices is about how many ways there are through the braces of a glob, or more.
+func choices(glob string) float64 {
+	braces := float64(strings.Count(glob, "{"))
+	if braces == 0 {
+		return 1
+	}
+	return math.Pow(1+float64(strings.Count(glob, ","))/braces, braces)
+}
+
 func expression(text string) (matcher, error) {
 	if len(text) > MaxPattern {
 		return nil, fmt.Errorf("the regex has %d octets: at most %d", len(text), MaxPattern)
@@ -282,10 +328,25 @@ func expression(text string) (matcher, error) {
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("regex %q: %w", text, err)
+	case steps(text) > maxSteps:
+		return nil, fmt.Errorf("regex %q: its repetitions make it too large; write it in several, or with * and +", text)
 	case re.MatchString(""):
 		return nil, fmt.Errorf("regex %q: it is found in everything, even in nothing; say all if that is what you mean", text)
 	}
 	return func(_ *canon.Target, text string) bool { return re.MatchString(text) }, nil
+}
+
+// steps is how many steps a valid expression compiles to: what it takes.
+func steps(text string) int {
+	re, err := syntax.Parse(text, syntax.Perl)
+	if err != nil {
+		return 0
+	}
+	p, err := syntax.Compile(re.Simplify())
+	if err != nil {
+		return 0
+	}
+	return len(p.Inst)
 }
 
 // Targets are all that selectors can be about, if all of them are URLs of known hosts. The

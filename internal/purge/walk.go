@@ -149,20 +149,26 @@ func (l *Ledger) Visited(id ID) {
 func (l *Ledger) Walked(ids ...ID) {
 	l.publishing.Lock()
 	defer l.publishing.Unlock()
-	var done []*job
-	for _, id := range ids { // there may be many: lookups get their turn between them
-		l.mu.Lock()
-		if j := l.jobs[id]; j != nil && j.state == InForce {
-			j.walked = true
-			l.retire(j, Done)
-			done = append(done, j)
-		}
-		l.mu.Unlock()
+	for some := range slices.Chunk(ids, 256) { // lookups get their turn in between
+		l.write(l.walked(some)...) // or it is gone through once more after a restart
 	}
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.trim()
-	l.mu.Unlock()
-	l.write(done...) // or it is gone through once more after a restart
+}
+
+// walked ends those of these jobs that are in force, and returns them.
+func (l *Ledger) walked(ids []ID) (done []*job) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, id := range ids {
+		if j := l.jobs[id]; j != nil && j.state == InForce {
+			j.walked = true
+			done = append(done, j)
+		}
+	}
+	l.retire(Done, done...)
+	return done
 }
 
 // prompt wakes who waits for c, or will.
@@ -214,6 +220,7 @@ func (l *Ledger) Tick() time.Duration {
 		_, _ = l.change(id, func(j *job) error { // it may have been cancelled meanwhile
 			switch {
 			case j.state == Scheduled && slices.Contains(begin, id):
+				l.waiting--
 				l.enforce(j, l.issue())
 			case j.state == Scheduled || j.state == InForce:
 				l.release(j, Ended)

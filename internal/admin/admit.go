@@ -1,0 +1,68 @@
+package admin
+
+import (
+	"crypto/subtle"
+	"errors"
+	"mime"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+)
+
+// admit tells who may ask. A browser may not, whatever it knows: a page of another site
+// could have it ask.
+func (o *Options) admit(r *http.Request) error {
+	if len(r.Header["Origin"])+len(r.Header["Sec-Fetch-Site"]) > 0 {
+		return errors.New("browsers have no business here")
+	}
+	if !o.local(r.Host) {
+		return errors.New("the host asked for is neither an address nor localhost nor the name given to --admin: ask by one of those")
+	}
+	if o.Token == "" {
+		return nil
+	}
+	given := r.Header["Authorization"]
+	if len(given) != 1 {
+		return errToken
+	}
+	scheme, token, _ := strings.Cut(given[0], " ")
+	if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare([]byte(strings.TrimSpace(token)), []byte(o.Token)) != 1 {
+		return errToken
+	}
+	return nil
+}
+
+var errToken = errors.New("the token is missing or wrong: send Authorization: Bearer TOKEN")
+
+// local tells whether a Host is none that a stranger's DNS could have led here. Also a
+// socket can be reached by one, through whatever forwards to it.
+func (o *Options) local(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
+		return true
+	}
+	return strings.EqualFold(host, "localhost") || o.Host != "" && strings.EqualFold(host, o.Host) ||
+		o.Token == "" && !strings.Contains(host, ".")
+}
+
+func (o *Options) refused(r *http.Request, why error) {
+	if o.Refused != nil {
+		o.Refused(r.RemoteAddr, why.Error())
+	}
+}
+
+// typed tells whether a request says that it brings JSON, or answers it: what else there is
+// a page of another site can have a browser send.
+func typed(w http.ResponseWriter, r *http.Request) bool {
+	kinds := r.Header["Content-Type"]
+	if len(kinds) == 1 {
+		if kind, _, err := mime.ParseMediaType(kinds[0]); err == nil && kind == "application/json" {
+			return true
+		}
+	}
+	fail(w, http.StatusUnsupportedMediaType, errors.New("send JSON, as application/json"))
+	return false
+}

@@ -1,0 +1,47 @@
+package admin
+
+import (
+	"fmt"
+	"net"
+	"strings"
+)
+
+// leastToken is how many characters a token has at least.
+const leastToken = 16
+
+// isSocket tells the path of a socket from host:port.
+func isSocket(where string) bool { return strings.Contains(where, "/") }
+
+// Valid tells what is wrong with a place of an API: the path of a socket, with a slash in
+// it, or host:port, for which there has to be a token. Nil: nothing.
+func Valid(where, token string) error {
+	if strings.Contains(where, "://") {
+		return fmt.Errorf("%q is a URL: write host:port, or the path of a socket", where)
+	}
+	if isSocket(where) {
+		return nil
+	}
+	if _, _, err := net.SplitHostPort(where); err != nil {
+		return fmt.Errorf("%q is neither host:port nor the path of a socket: write it as 127.0.0.1:9000, or with a slash in it, as ./larder.sock", where)
+	}
+	const advice = "over TCP the admin API needs a token: put a random word of %d characters or more into LARDER_ADMIN_TOKEN, as from openssl rand -hex 16"
+	if len(token) < leastToken {
+		return fmt.Errorf(advice, leastToken)
+	}
+	if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return fmt.Errorf(advice+"; this one has a blank in it, or what is not ASCII", leastToken)
+	}
+	return nil
+}
+
+// Listen listens at the path of a socket, which only this user may use, or at
+// host:port, for which there has to be a token.
+func Listen(where, token string) (net.Listener, error) {
+	if err := Valid(where, token); err != nil {
+		return nil, err
+	}
+	if isSocket(where) {
+		return listenPrivately(where)
+	}
+	return net.Listen("tcp", where)
+}

@@ -1,0 +1,107 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/larderhq/larder/internal/admin"
+	"github.com/larderhq/larder/internal/purge"
+)
+
+// adminFlag says which Larder is asked.
+type adminFlag struct {
+	Admin string `placeholder:"ADDR" help:"The admin API of the Larder: the path of its socket, or host:port with\nthe token in the environment as LARDER_ADMIN_TOKEN. By default that of\nlarder serve on port 8000 on this machine, by this user."`
+	JSON  bool   `help:"Print answers as JSON, one a line."`
+}
+
+// place is where it is.
+func (a *adminFlag) place() (string, error) {
+	if a.Admin != "" {
+		return a.Admin, nil
+	}
+	where, err := admin.Place("8000", false)
+	if err != nil {
+		return "", usagef("%v", err)
+	}
+	return where, nil
+}
+
+// client is who asks it.
+func (a *adminFlag) client() (*admin.Client, error) {
+	where, err := a.place()
+	if err != nil {
+		return nil, err
+	}
+	return clientOf("admin", where)
+}
+
+// clientOf asks at the place that a flag names.
+func clientOf(flag, where string) (*admin.Client, error) {
+	token := os.Getenv("LARDER_ADMIN_TOKEN")
+	if err := admin.Valid(where, token); err != nil {
+		return nil, usagef("--%s: %v", flag, err)
+	}
+	return admin.NewClient(where, token), nil
+}
+
+// interrupted is a context that ends at Ctrl-C.
+func interrupted() (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+}
+
+// await returns when there is no more to come of a purge.
+func await(ctx context.Context, c *admin.Client, r purge.Receipt) (purge.Receipt, error) {
+	const turn = 30 // seconds
+	id := r.ID
+	var err error
+	for err == nil && (r.State == purge.Scheduled || r.State == purge.InForce) {
+		r, err = c.Receipt(ctx, id, turn)
+	}
+	if err != nil && ctx.Err() != nil {
+		return r, fmt.Errorf("nobody waits any more, but the purge goes on: larder purges %v tells what comes of it", id)
+	}
+	return r, err
+}
+
+// refusal says what to do about an answer that did not come, or is no success: it is a mistake
+// of whoever typed the command if the other says so.
+func refusal(err error) error {
+	var r *admin.Refusal
+	var none *admin.Unreachable
+	switch {
+	case errors.As(err, &none) && errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("%w: it is another user's: ask as that user", err)
+	case errors.As(err, &none):
+		return fmt.Errorf("%w: start larder serve, or name with --admin where it is", err)
+	case errors.Is(err, context.Canceled):
+		return errors.New("interrupted; larder purges tells whether it was taken")
+	case !errors.As(err, &r):
+		return err
+	}
+	err = errors.New(strings.Map(visible, r.Detail))
+	switch r.Status {
+	case http.StatusBadRequest, http.StatusNotFound, http.StatusConflict:
+		return usageError{err}
+	case http.StatusUnauthorized:
+		return fmt.Errorf("%w (larder sends what LARDER_ADMIN_TOKEN holds)", err)
+	}
+	return err
+}
+
+func (a *adminFlag) print(w io.Writer, v any, text func()) error {
+	if !a.JSON {
+		text()
+		return nil
+	}
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
