@@ -148,15 +148,70 @@ func (e *Engine) Walk(ctx context.Context) error {
 	if e.walker == nil {
 		return errUnwalkable
 	}
-	pace := newPace()
-	var failed error
+	pace, all := newPace(), e.newSettlement(ctx)
 	err := e.walker.Walk(ctx, func(key store.Key, entry store.Entry, head []byte) bool {
 		if e.concerns(key, head) {
-			failed = errors.Join(failed, e.settleEntry(ctx, key, entry, head))
+			all.settle(key, entry, head)
 		}
-		return pace.rest(ctx) && failed == nil
+		return pace.rest(ctx) && all.failed() == nil
 	})
-	return errors.Join(err, failed, ctx.Err())
+	return errors.Join(err, all.wait(), ctx.Err())
+}
+
+// atOnce is how many entries of a store that lasts are removed at the same time: each waits
+// for the disk, and they wait together.
+const atOnce = 256
+
+// A settlement goes through many entries.
+type settlement struct {
+	e     *Engine
+	ctx   context.Context
+	room  chan struct{} // nil: one after the other
+	going sync.WaitGroup
+
+	mu  sync.Mutex
+	err error
+}
+
+func (e *Engine) newSettlement(ctx context.Context) *settlement {
+	s := &settlement{e: e, ctx: ctx}
+	if _, lasts := e.keeper.(lasting); lasts {
+		s.room = make(chan struct{}, atOnce)
+	}
+	return s
+}
+
+func (s *settlement) settle(key store.Key, entry store.Entry, head []byte) {
+	if s.room == nil {
+		s.note(s.e.settleEntry(s.ctx, key, entry, head))
+		return
+	}
+	key, head = slices.Clone(key), slices.Clone(head)
+	s.room <- struct{}{}
+	s.going.Go(func() {
+		defer func() { <-s.room }()
+		s.note(s.e.settleEntry(s.ctx, key, entry, head))
+	})
+}
+
+func (s *settlement) note(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.err = err
+	}
+}
+
+func (s *settlement) failed() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// wait returns when all are settled.
+func (s *settlement) wait() error {
+	s.going.Wait()
+	return s.failed()
 }
 
 var errUnwalkable = errors.New("engine: the store cannot show what it keeps")
@@ -171,10 +226,13 @@ func (e *Engine) concerns(key store.Key, head []byte) bool {
 	return ours
 }
 
-// settled tells whether the store shows all that it has: one that lasts may still be
-// reading what it had before a restart.
+// lasting is a store that is still there after a restart, and may then be reading what it
+// has until Ready is closed.
+type lasting interface{ Ready() <-chan struct{} }
+
+// settled tells whether the store shows all that it has.
 func (e *Engine) settled() bool {
-	s, ok := e.keeper.(interface{ Ready() <-chan struct{} })
+	s, ok := e.keeper.(lasting)
 	if !ok {
 		return true
 	}
@@ -273,7 +331,7 @@ func (e *Engine) latest(ctx context.Context, key store.Key, entry store.Entry) (
 }
 
 // stripes are locks that keys share.
-type stripes [64]sync.Mutex
+type stripes [1024]sync.Mutex
 
 func (s *stripes) lock(key []byte) (unlock func()) {
 	mu := &s[maphash.Bytes(keySeed, key)%uint64(len(s))]
