@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"runtime"
 	"time"
 )
 
@@ -25,6 +26,7 @@ func (p *pace) rest(ctx context.Context) bool {
 	if p.n++; p.n%4 != 0 { // pieces are small
 		return ctx.Err() == nil
 	}
+	runtime.Gosched() // to whoever has come meanwhile and has no other processor
 	worked := time.Since(p.since)
 	if worked < stretch {
 		return ctx.Err() == nil

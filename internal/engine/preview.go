@@ -33,14 +33,14 @@ func (e *Engine) Preview(ctx context.Context, o purge.Order) (p purge.Preview, e
 		return p, errUnwalkable
 	}
 	urls := map[uint64]int64{} // objects of each
-	pace, terms := newPace(), &e.Config.Policy.Terms
+	pace, terms, decoder := newPace(), &e.Config.Policy.Terms, new(message.Decoder)
 	var full bool
 	err = e.walker.Walk(ctx, func(key store.Key, entry store.Entry, head []byte) bool {
 		target, ours := canon.ParseKey(key, e.Site)
 		if !ours {
 			return pace.rest(ctx)
 		}
-		res, err := message.Decode(head, terms)
+		res, err := decoder.Decode(head, terms)
 		if err != nil || !q.Names(e.subject(key, res, terms)) {
 			return pace.rest(ctx)
 		}

@@ -294,7 +294,9 @@ var errRestless = errors.New("engine: an entry changes faster than it can be gon
 // no more.
 func (e *Engine) settleHead(ctx context.Context, key store.Key, entry store.Entry, head []byte) error {
 	p := &e.Config.Policy
-	res, err := message.Decode(head, &p.Terms)
+	d := decoders.Get().(*message.Decoder)
+	defer decoders.Put(d)
+	res, err := d.Decode(head, &p.Terms)
 	if err != nil {
 		return nil // nobody is given it
 	}
@@ -318,6 +320,9 @@ func (e *Engine) settleHead(ctx context.Context, key store.Key, entry store.Entr
 	}
 	return err
 }
+
+// decoders are for those who go through many heads.
+var decoders = sync.Pool{New: func() any { return new(message.Decoder) }}
 
 // latest is entry as it is now. there is false if the store does not show it any more.
 func (e *Engine) latest(ctx context.Context, key store.Key, entry store.Entry) (now store.Entry, there bool, err error) {

@@ -6,7 +6,7 @@ import "time"
 
 // How much the tests of purges do: this is the size for every day.
 const (
-	purgeScripts = 1500
+	purgeScripts = 1000
 	raceOps      = 400 // of each reader
 	raceTime     = time.Duration(0)
 )

@@ -1,6 +1,7 @@
 package field
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/dunglas/httpsfv"
@@ -10,21 +11,51 @@ import (
 // stand between them. Each comes once, in the order found. dropped counts those that are
 // no printable ASCII or longer than longest octets: nobody could ask for them.
 func ParseTags(lines []string, separators string, longest int) (tags []string, dropped int) {
-	known := map[string]bool{}
+	var known map[string]bool // where there are many
+	seen := func(tag string) bool {
+		if known == nil && len(tags) <= few {
+			return slices.Contains(tags, tag)
+		}
+		if known == nil {
+			known = make(map[string]bool, 2*few)
+			for _, t := range tags {
+				known[t] = true
+			}
+		}
+		was := known[tag]
+		known[tag] = true
+		return was
+	}
 	for _, line := range lines {
-		for tag := range strings.FieldsFuncSeq(line, func(r rune) bool { return strings.ContainsRune(separators, r) }) {
-			tag = strings.Trim(tag, " \t")
-			switch {
-			case tag == "" || known[tag]:
-			case len(tag) > longest || strings.ContainsFunc(tag, func(r rune) bool { return r < ' ' || r > '~' }):
+		for more := true; more; {
+			tag := line
+			if i := strings.IndexAny(line, separators); i >= 0 {
+				tag, line = line[:i], line[i+1:]
+			} else {
+				more = false
+			}
+			switch tag = strings.Trim(tag, " \t"); {
+			case tag == "":
+			case len(tag) > longest || !printable(tag):
 				dropped++
-			default:
-				known[tag] = true
+			case !seen(tag):
 				tags = append(tags, tag)
 			}
 		}
 	}
 	return tags, dropped
+}
+
+// few is how many tags are compared one by one.
+const few = 8
+
+func printable(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 // ParseGroups reads Cache-Groups or Cache-Group-Invalidation: a list of strings, whose

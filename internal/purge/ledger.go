@@ -581,8 +581,10 @@ func (l *Ledger) naming(s *Subject) (jobs []*job) {
 	}
 	l.mu.RLock()
 	add(l.all...)
-	for _, hash := range s.urls {
-		add(l.urls[hash]...)
+	if len(l.urls) > 0 {
+		for _, hash := range s.urls() {
+			add(l.urls[hash]...)
+		}
 	}
 	for _, hash := range s.labels {
 		add(l.labels[hash]...)

@@ -179,9 +179,10 @@ func checkLabel(kind, label string) error {
 	return nil
 }
 
-func hashTag(tag string) uint64 { return maphash.String(seed, "t"+tag) }
+func hashTag(tag string) uint64 { return maphash.String(seed, tag) }
 
-func hashGroup(origin, name string) uint64 { return maphash.String(seed, "g"+origin+"\x00"+name) }
+// A group has an octet in it that no tag has.
+func hashGroup(origin, name string) uint64 { return maphash.String(seed, origin+"\x00"+name) }
 
 func hashURL(text string) uint64 { return maphash.String(seed, text) }
 

@@ -1,6 +1,7 @@
 package purge
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"github.com/larderhq/larder/internal/canon"
@@ -25,9 +26,8 @@ type Subject struct {
 	ledger *Ledger
 	stamp  uint64
 	marks  []uint64
-	target canon.Target
+	target canon.Target // of the octets of text
 	text   string
-	urls   [3]uint64 // hashes of the text, without the scheme, and without the host
 	labels []uint64
 
 	// state is the version of the Ledger that was looked at, and the Verdict in the
@@ -52,26 +52,35 @@ type Kept struct {
 
 // Subject makes a Subject of k.
 func (l *Ledger) Subject(k *Kept) *Subject {
-	s := &Subject{ledger: l, stamp: k.Stamp, marks: k.Marks, target: k.Target, text: textOf(&k.Target)}
-	like := s.target
-	for i := range s.urls {
-		s.urls[i] = hashURL(s.text[place(&like, &s.target):])
-		if i == 0 {
-			like.Scheme = ""
-		} else {
-			like.Host = ""
-		}
+	s := &Subject{ledger: l, stamp: k.Stamp, marks: k.Marks, text: textOf(&k.Target)}
+	s.target = canon.Target{Path: s.text, HasQuery: k.Target.HasQuery}
+	t := &s.target
+	if n := len(k.Target.Scheme); n > 0 {
+		t.Scheme, t.Path = s.text[:n], s.text[n+len("://"):]
+		t.Host, t.Path = t.Path[:len(k.Target.Host)], t.Path[len(k.Target.Host):]
 	}
+	t.Path, t.Query = t.Path[:len(k.Target.Path)], t.Path[len(t.Path)-len(k.Target.Query):]
 	if n := len(k.Tags) + len(k.Groups); n > 0 {
 		s.labels = make([]uint64, 0, n)
 		for _, tag := range k.Tags {
 			s.labels = append(s.labels, hashTag(tag))
 		}
 		for _, group := range k.Groups {
-			s.labels = append(s.labels, hashGroup(originOf(&s.target), group))
+			s.labels = append(s.labels, hashGroup(originOf(t), group))
 		}
 	}
 	return s
+}
+
+// urls are the hashes of the URL: as it is, without the scheme, and without the host.
+func (s *Subject) urls() (hashes [3]uint64) {
+	like := s.target
+	hashes[0] = hashURL(s.text)
+	like.Scheme = ""
+	hashes[1] = hashURL(s.text[place(&like, &s.target):])
+	like.Host = ""
+	hashes[2] = hashURL(s.text[place(&like, &s.target):])
+	return hashes
 }
 
 // Verdict is what is said of s now.
@@ -98,7 +107,7 @@ func (s *Subject) judge(state uint64) Verdict {
 		v = Gone
 	}
 	if len(l.urls) > 0 {
-		for _, hash := range s.urls {
+		for _, hash := range s.urls() {
 			for _, r := range l.urls[hash] {
 				v = r.judge(s, seen, v)
 			}
@@ -166,5 +175,6 @@ func (p *compiled) names(s *Subject) bool {
 		}
 		return false
 	}
-	return p.url == s.urls[0] || p.url == s.urls[1] || p.url == s.urls[2]
+	hashes := s.urls()
+	return slices.Contains(hashes[:], p.url)
 }

@@ -140,7 +140,7 @@ func (a *Answer) AppendHead(dst []byte, now time.Time) []byte {
 func (a *Answer) weight() int64 {
 	n := 340 + len(a.Host) + len(a.Target) + len(a.Key) + len(a.Head)
 	if a.Subject != nil {
-		n += 256 + 2*len(a.Key)
+		n += 200 + len(a.Key)
 	}
 	for _, f := range a.Fields {
 		n += 40 + len(f.Name) + len(f.Value)

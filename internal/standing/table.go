@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"hash/maphash"
 	"math/bits"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,7 +19,7 @@ const (
 	ways    = 8 // Answers in a bucket
 
 	// budget is what all Answers may take together, in octets, as they weigh.
-	budget = 8 << 20
+	budget = 12 << 20
 
 	// cells is how many parts the keys are in: a change in one ends what stands
 	// in it.
@@ -234,10 +235,18 @@ const rare = 16
 // Offer is Publish for a copy of a if there is room, and now and then if there is
 // none.
 func (t *Table) Offer(a *Answer) {
-	if t.full.Load() && t.offers.Add(1)%rare != 0 {
+	if t.full.Load() && !t.had(a) && t.offers.Add(1)%rare != 0 {
 		return
 	}
 	t.Publish(a.Clone())
+}
+
+// had tells whether something stood for the same requests as a, which is not published
+// yet: it takes the place of that, and no room of others.
+func (t *Table) had(a *Answer) bool {
+	t.complete(a)
+	b := t.buckets[a.hash%buckets].Load()
+	return b != nil && slices.ContainsFunc(*b, a.same)
 }
 
 // same tells whether a and b are about the same requests.

@@ -1,0 +1,193 @@
+package engine_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/larderhq/larder/internal/engine"
+	"github.com/larderhq/larder/internal/purge"
+	"github.com/larderhq/larder/internal/sim"
+	"github.com/larderhq/larder/internal/vfs"
+)
+
+func purgeNow(t *testing.T, w *sim.World, mode purge.Mode, s purge.Selector) purge.Receipt {
+	t.Helper()
+	r, err := w.Engine.Purge(context.Background(), purge.Order{Selectors: []purge.Selector{s}, Mode: mode})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// carryOut has the walker come by, and the purges leave the ledger.
+func carryOut(t *testing.T, w *sim.World) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		w.Engine.Ledger.Tend(ctx, w.Engine.Walk)
+	}()
+	w.Settle()
+	cancel()
+	<-done
+	for _, r := range w.Engine.Ledger.Receipts() {
+		if r.State == purge.InForce {
+			t.Fatalf("purge %s is still in force", r.ID)
+		}
+	}
+}
+
+// A 304 that was asked for before a purge may take away the tag by which what it confirms
+// was purged. Whoever comes later gets none of it.
+func TestPRG05_TagsThatA304TakesAway(t *testing.T) {
+	for _, mode := range []purge.Mode{purge.Refetch, purge.Refresh} {
+		for _, walks := range []bool{false, true} {
+			sim.Run(t, func(w *sim.World) {
+				old := sim.Reply{Header: []string{"Cache-Control: max-age=10", `ETag: "1"`, "Cache-Tag: red"}, Body: "old"}
+				confirmed := sim.Reply{Status: 304, Header: []string{"Cache-Control: max-age=60", `ETag: "1"`, "Cache-Tag: blue"}, Delay: 2 * time.Second}
+				w.Origin(old, confirmed, sim.Reply{Header: []string{"Cache-Control: max-age=60", `ETag: "2"`, "Cache-Tag: blue"}, Body: "new"})
+				w.Get("/a").Want(200, "old")
+				w.Advance(20 * time.Second)
+				first := w.Start("GET", "/a", "")
+				w.Advance(time.Second)
+				purgeNow(t, w, mode, purge.Selector{Tag: "red"})
+				later := w.Start("GET", "/a", "")
+				if walks {
+					go func() { _ = w.Engine.Walk(context.Background()) }()
+				}
+				w.Advance(5 * time.Second)
+				first.Wait() // it had begun, and may get either
+				later.Wait()
+				if mode == purge.Refetch {
+					later.Want(200, "new")
+				}
+				carryOut(t, w)
+				w.Get("/a")
+				w.Settle()
+				w.Get("/a").Want(200, "new").WantHit()
+				w.WantCount(3)
+			})
+		}
+	}
+}
+
+// A download that began before a soft purge does not take the place of what was fetched
+// after it.
+func TestPRG05_AnOldDownloadDoesNotReplaceARefresh(t *testing.T) {
+	sim.Run(t, func(w *sim.World) {
+		page := func(n int, delay time.Duration) sim.Reply {
+			return sim.Reply{Header: []string{"Cache-Control: max-age=60", fmt.Sprintf(`ETag: "%d"`, n), "Cache-Tag: red"}, Body: fmt.Sprint("page ", n), Delay: delay}
+		}
+		w.Origin(page(1, 20*time.Second), page(2, 0))
+		first := w.Start("GET", "/a", "")
+		w.Settle()
+		purgeNow(t, w, purge.Refresh, purge.Selector{Tag: "red"})
+		w.Get("/a").Want(200, "page 2") // which has waited for the first for a while
+		w.Advance(20 * time.Second)
+		first.Want(200, "page 1")
+		carryOut(t, w)
+		w.Get("/a").Want(200, "page 2").WantHit()
+		w.WantCount(2)
+	})
+}
+
+// Who asks after a soft purge is not told that a fetch from before it is the refresh.
+func TestPRG04_AFetchFromBeforeIsNoRefresh(t *testing.T) {
+	sim.Run(t, func(w *sim.World) {
+		n := 0
+		w.Handle(func(*http.Request) sim.Reply {
+			n++
+			reply := sim.Reply{Header: []string{"Cache-Control: max-age=10, stale-while-revalidate=1000", "Cache-Tag: red"}, Body: fmt.Sprint("page ", n)}
+			if n == 2 {
+				reply.Delay = time.Minute
+			}
+			return reply
+		})
+		w.Get("/a").Want(200, "page 1")
+		w.Advance(20 * time.Second)
+		w.Get("/a").Want(200, "page 1") // which begins a refresh that takes long
+		w.Settle()
+		purgeNow(t, w, purge.Refresh, purge.Selector{Tag: "red"})
+		w.Get("/a").Want(200, "page 1")
+		w.Settle()
+		w.WantCount(3)
+		w.Get("/a").Want(200, "page 3").WantHit()
+		w.Advance(2 * time.Minute) // the slow one comes, and is older
+		w.Settle()
+		w.Get("/a").Want(200, "page 3")
+	})
+}
+
+// What a soft purge has made stale is as fresh as it was when that is undone: before a walker
+// has come by, after that, and after a restart.
+func TestUndoMakesFreshAgain(t *testing.T) {
+	for _, when := range []string{"at once", "walked", "restarted", "undone before the restart"} {
+		t.Run(when, func(t *testing.T) {
+			folder := &vfs.Mem{}
+			ledger := func() *purge.Ledger {
+				j, err := purge.OpenJournal([]purge.Folder{{FS: folder, Name: "mem"}}, func(note string) { t.Error(note) })
+				if err != nil {
+					t.Fatal(err)
+				}
+				return purge.New(purge.Options{Journal: j})
+			}
+			sim.RunWith(t, func(c *engine.Config) { c.Ledger = ledger() }, func(w *sim.World) {
+				w.Origin(sim.Reply{Header: []string{"Cache-Control: max-age=60", "Cache-Tag: red"}, Body: "page"})
+				restart := func() {
+					if err := w.Engine.Ledger.Close(); err != nil {
+						t.Fatal(err)
+					}
+					w.Engine.Close()
+					c := w.Engine.Config
+					c.Ledger = ledger()
+					w.Engine = engine.New(c)
+				}
+				undo := func(id purge.ID) {
+					if _, err := w.Engine.Ledger.Undo(id); err != nil {
+						t.Fatal(err)
+					}
+				}
+				w.Get("/a").Want(200, "page")
+				r := purgeNow(t, w, purge.Refresh, purge.Selector{Tag: "red"})
+				switch when {
+				case "at once":
+					undo(r.ID)
+				case "walked":
+					carryOut(t, w)
+					undo(r.ID)
+				case "restarted":
+					carryOut(t, w)
+					restart()
+					undo(r.ID)
+				default:
+					carryOut(t, w)
+					undo(r.ID)
+					restart()
+				}
+				w.Get("/a").Want(200, "page").WantHit()
+				w.Settle()
+				w.WantCount(1)
+				w.Engine.Close()
+			})
+		})
+	}
+}
+
+// A HEAD that was asked before a purge says nothing of what was fetched after it.
+func TestPRG05_AHeadFromBeforeUpdatesNothing(t *testing.T) {
+	sim.Run(t, func(w *sim.World) {
+		head := sim.Reply{Header: []string{"Cache-Control: max-age=3600", `ETag: "1"`, "X-Price: 1"}, Length: 4, Delay: time.Second}
+		w.Origin(head, sim.Reply{Header: []string{"Cache-Control: max-age=60", `ETag: "1"`, "X-Price: 2"}, Body: "page"})
+		h := w.Start("HEAD", "/a", "")
+		w.Settle()
+		purgeNow(t, w, purge.Refetch, purge.Selector{All: true})
+		w.Get("/a").Want(200, "page")
+		w.Advance(2 * time.Second)
+		h.Want(200, "")
+		w.Get("/a").Want(200, "page").WantHit().WantField("X-Price", "2")
+	})
+}
