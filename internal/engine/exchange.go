@@ -75,6 +75,7 @@ type room struct {
 	entries    []store.Entry
 	candidates []*rules.Stored
 	kept       []*kept
+	verdicts   []purge.Verdict // of the Ledger, on each
 
 	// For what is decided, and not sent.
 	slate  slate
@@ -272,7 +273,7 @@ func (x *exchange) lookup() {
 
 // find is lookup, while no purge leaves the Ledger.
 func (x *exchange) find() {
-	x.candidates, x.kept = x.candidates[:0], x.kept[:0]
+	x.candidates, x.kept, x.verdicts = x.candidates[:0], x.kept[:0], x.verdicts[:0]
 	x.whole, x.part = nil, nil
 	if x.e.Standing != nil {
 		x.moment = x.e.Standing.Moment(x.key)
@@ -287,9 +288,13 @@ func (x *exchange) find() {
 		if err != nil {
 			x.event.Fault = err
 		}
-		if k != nil && k.verdict(x.key, x.e) != purge.Gone {
+		if k == nil {
+			continue
+		}
+		if v := k.verdict(x.key, x.e); v != purge.Gone {
 			x.candidates = append(x.candidates, k.Stored)
 			x.kept = append(x.kept, k)
+			x.verdicts = append(x.verdicts, v)
 		}
 	}
 	c := rules.Select(&x.req, x.candidates, &x.policy.Terms)
@@ -300,8 +305,11 @@ func (x *exchange) find() {
 	if c.Part >= 0 {
 		x.part = x.kept[c.Part]
 	}
-	k := x.chosen()
-	x.softened = k != nil && k.verdict(x.key, x.e) == purge.Stale
+	chosen := c.Whole
+	if chosen < 0 {
+		chosen = c.Part
+	}
+	x.softened = chosen >= 0 && x.verdicts[chosen] == purge.Stale
 }
 
 // decode returns entry with its head decoded, or nil: see heads.decode.

@@ -52,6 +52,8 @@ type kept struct {
 	// reply are the fields of an answer from the store without validation,
 	// but for Age and Cache-Status.
 	reply []replyField
+	// fleeting says that it is for one decision.
+	fleeting bool
 	// subject is what the Ledger remembers of it; nil: it was never asked.
 	subject atomic.Pointer[purge.Subject]
 	// rendered is the last Age and Cache-Status that were sent.
@@ -160,6 +162,7 @@ func (s *slate) decode(ctx context.Context, key []byte, entry store.Entry, e *En
 	l.Stored, l.entry, l.policy, l.reply = stored, entry, p, l.reply[:0]
 	l.rendered.Store(nil)
 	l.subject.Store(nil)
+	l.fleeting = true
 	e.compose(&l.kept)
 	return &l.kept, nil
 }

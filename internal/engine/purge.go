@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"hash/maphash"
+	"iter"
 	"slices"
 	"sync"
 
@@ -21,10 +22,30 @@ func (k *kept) verdict(key []byte, e *Engine) purge.Verdict {
 	}
 	s := k.subject.Load()
 	if s == nil {
-		s = e.subject(key, k.Stored, &k.policy.Terms)
-		k.subject.Store(s)
+		if k.fleeting && len(k.Marks)+len(k.Header["Cache-Groups"]) == 0 && e.Ledger.Passes(k.Stamp, k.labels()) {
+			return purge.Clean
+		}
+		s = e.enroll(key, k)
 	}
 	return s.Verdict()
+}
+
+// enroll has the Ledger remember what it says of k.
+func (e *Engine) enroll(key []byte, k *kept) *purge.Subject {
+	s := e.subject(key, k.Stored, &k.policy.Terms)
+	k.subject.Store(s)
+	return s
+}
+
+// labels are those of k, for the Ledger, but for groups.
+func (k *kept) labels() iter.Seq[uint64] {
+	return func(yield func(uint64) bool) {
+		for tag := range k.EachTag(&k.policy.Terms) {
+			if !yield(purge.TagLabel(tag)) {
+				return
+			}
+		}
+	}
 }
 
 // subject is res, kept under key or about to be, for the Ledger to judge. What was purged

@@ -11,6 +11,7 @@ import (
 	"github.com/larderhq/larder/internal/purge"
 	"github.com/larderhq/larder/internal/sim"
 	"github.com/larderhq/larder/internal/vfs"
+	"github.com/larderhq/larder/store"
 )
 
 func purgeNow(t *testing.T, w *sim.World, mode purge.Mode, s purge.Selector) purge.Receipt {
@@ -189,5 +190,158 @@ func TestPRG05_AHeadFromBeforeUpdatesNothing(t *testing.T) {
 		w.Advance(2 * time.Second)
 		h.Want(200, "")
 		w.Get("/a").Want(200, "page").WantHit().WantField("X-Price", "2")
+	})
+}
+
+// A hooked store has the test do something at a certain moment.
+type hooked struct {
+	store.Store
+	lookedUp func() // after a Lookup
+	visit    func() // before an entry is shown
+}
+
+func (h *hooked) Lookup(ctx context.Context, key store.Key, into []store.Entry) ([]store.Entry, error) {
+	into, err := h.Store.Lookup(ctx, key, into)
+	if do := h.lookedUp; do != nil {
+		h.lookedUp = nil
+		do()
+	}
+	return into, err
+}
+
+func (h *hooked) Walk(ctx context.Context, visit func(store.Key, store.Entry, []byte) bool) error {
+	return h.Store.(store.Walker).Walk(ctx, func(key store.Key, e store.Entry, head []byte) bool {
+		if do := h.visit; do != nil {
+			h.visit = nil
+			do()
+		}
+		return visit(key, e, head)
+	})
+}
+
+// runHooked is sim.Run with a hooked store.
+func runHooked(t *testing.T, body func(w *sim.World, h *hooked)) {
+	t.Helper()
+	h := &hooked{}
+	sim.RunWith(t, func(c *engine.Config) {
+		h.Store = c.Store
+		c.Store = h
+	}, func(w *sim.World) { body(w, h) })
+}
+
+// A purge that comes when something was looked up, and is about to be validated, comes
+// before the validation: which must not bring it back.
+func TestPRG05_AValidationBringsNothingBack(t *testing.T) {
+	runHooked(t, func(w *sim.World, h *hooked) {
+		old := sim.Reply{Header: []string{"Cache-Control: max-age=10", `ETag: "1"`, "Cache-Tag: red"}, Body: "old"}
+		same := old
+		same.Body = "new"
+		w.Handle(func(r *http.Request) sim.Reply {
+			switch {
+			case r.Header.Get("If-None-Match") != "":
+				return sim.Reply{Status: 304, Header: old.Header}
+			case w.Count() > 1:
+				return same
+			}
+			return old
+		})
+		w.Get("/a").Want(200, "old")
+		w.Advance(20 * time.Second)
+		h.lookedUp = func() { // the first time, to decide
+			h.lookedUp = func() { // and once more, when it leads the others
+				purgeNow(t, w, purge.Refetch, purge.Selector{Tag: "red"})
+			}
+		}
+		w.Get("/a")
+		w.Get("/a").Want(200, "new")
+		carryOut(t, w)
+		w.Get("/a").Want(200, "new").WantHit()
+	})
+}
+
+// Who has looked up what a walker marks then, and looks for the purge when that has left the
+// ledger, does not take it for fresh.
+func TestPRG05_APurgeThatLeavesMeanwhile(t *testing.T) {
+	for _, mode := range []purge.Mode{purge.Refetch, purge.Refresh} {
+		runHooked(t, func(w *sim.World, h *hooked) {
+			page := func(n int) sim.Reply {
+				return sim.Reply{Header: []string{"Cache-Control: max-age=60", "Cache-Tag: red"}, Body: fmt.Sprint("page ", n)}
+			}
+			w.Origin(page(1), page(2))
+			w.Get("/a").Want(200, "page 1")
+			w.Get("/a").WantHit() // and it is remembered
+			purgeNow(t, w, mode, purge.Selector{Tag: "red"})
+			h.lookedUp = func() { carryOut(t, w) }
+			a := w.Get("/a")
+			w.Settle()
+			if w.WantCount(2); mode == purge.Refetch {
+				a.Want(200, "page 2")
+			}
+			w.Get("/a").Want(200, "page 2").WantHit()
+		})
+	}
+}
+
+// What was refreshed while the walker was on its way stays fresh.
+func TestPRG04_TheWalkerLeavesARefreshAlone(t *testing.T) {
+	runHooked(t, func(w *sim.World, h *hooked) {
+		page := sim.Reply{Header: []string{"Cache-Control: max-age=60", `ETag: "1"`, "Cache-Tag: red"}, Body: "page"}
+		w.Origin(page, sim.Reply{Status: 304, Header: page.Header})
+		w.Get("/a").Want(200, "page")
+		purgeNow(t, w, purge.Refresh, purge.Selector{Tag: "red"})
+		h.visit = func() {
+			w.Get("/a").Want(200, "page")
+			for w.Count() < 2 || len(w.Events()) < 2 {
+				w.Advance(time.Millisecond)
+			}
+			w.Advance(time.Second) // the refresh lands
+		}
+		if err := w.Engine.Walk(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		carryOut(t, w)
+		w.Get("/a").Want(200, "page").WantHit()
+		w.Settle()
+		w.WantCount(2)
+	})
+}
+
+// A part of before a purge, which the walker has not seen yet, is not joined with one of
+// after it.
+func TestPRG05_PartsOfBeforeAreNotJoined(t *testing.T) {
+	for _, mode := range []purge.Mode{purge.Refetch, purge.Refresh} {
+		sim.Run(t, func(w *sim.World) {
+			w.Handle(tenDigits.serve)
+			fetched(w, "0-2")
+			purgeNow(t, w, mode, purge.Selector{All: true})
+			w.Handle(file{body: "ABCDEFGHIJ", header: tenDigits.header}.serve) // under the same tag
+			wantPart(t, fetched(w, "3-5"), "DEF", 3, 5, "10")
+			w.Settle()
+			fetched(w, "0-5")
+			w.Settle()
+			wantPart(t, fetched(w, "0-5"), "ABCDEF", 0, 5, "10")
+			carryOut(t, w)
+			wantPart(t, fetched(w, "0-5"), "ABCDEF", 0, 5, "10")
+		})
+	}
+}
+
+// Who comes after a purge of a URL does not wait for a fetch from before it.
+func TestPRG05_NobodyWaitsForWhatWouldNotDo(t *testing.T) {
+	sim.Run(t, func(w *sim.World) {
+		slow := minute
+		slow.Delay, slow.Body = time.Hour, "slow"
+		w.Origin(slow, minute)
+		first := w.Start("GET", "/a", "")
+		w.Settle()
+		start := time.Now()
+		purgeNow(t, w, purge.Refetch, purge.Selector{URL: "//" + sim.Host + "/a"})
+		w.Get("/a").Want(200, "page")
+		if took := time.Since(start); took > 0 {
+			t.Errorf("it waited %v", took)
+		}
+		first.Wait()
+		first.Want(200, "slow")
+		w.Get("/a").WantMiss("stale") // an hour later
 	})
 }

@@ -37,8 +37,15 @@ func (e *Engine) Decide(r *http.Request, a *standing.Answer) standing.Verdict {
 	if !x.foresee(a) {
 		return standing.Elsewhere
 	}
-	e.Standing.Offer(a)
+	e.Standing.Offer(a, x.attach)
 	return standing.Decided
+}
+
+// attach has the Ledger remember what a, which is to stand, is about.
+func (x *exchange) attach(a *standing.Answer) {
+	if a.Subject == nil && x.e.Ledger.Concerns(a.Stamp, nil) && (a.Grouped || !x.e.Ledger.Passes(a.Stamp, slices.Values(a.Labels))) {
+		a.Subject = x.e.enroll(x.key, x.whole)
+	}
 }
 
 // bespoke tells whether a decision depends on more of a request than an Answer names:
@@ -103,7 +110,7 @@ func (x *exchange) stand(k *kept, c *slice, a *standing.Answer) bool {
 		Key: append(a.Key[:0], x.key...), ID: k.entry.ID, Rev: k.entry.Rev, Off: c.off, Size: c.n,
 		Status: c.status, Why: d.Why,
 		From: x.steady, Age: d.Age, TTL: d.TTL(), Head: a.Head[:0], Moment: x.moment,
-		Ledger: x.e.Ledger, Stamp: k.Stamp, Subject: k.subject.Load(),
+		Ledger: x.e.Ledger, Stamp: k.Stamp, Subject: k.subject.Load(), Labels: slices.AppendSeq(a.Labels[:0], k.labels()), Grouped: len(k.Header["Cache-Groups"]) > 0,
 	}
 	if len(x.r.Header["Range"]) > 0 { // which HEAD does not heed (RFC 9110 §14.2)
 		a.Method = x.r.Method

@@ -1,6 +1,7 @@
 package field
 
 import (
+	"iter"
 	"slices"
 	"strings"
 
@@ -26,24 +27,35 @@ func ParseTags(lines []string, separators string, longest int) (tags []string, d
 		known[tag] = true
 		return was
 	}
-	for _, line := range lines {
-		for more := true; more; {
-			tag := line
-			if i := strings.IndexAny(line, separators); i >= 0 {
-				tag, line = line[:i], line[i+1:]
-			} else {
-				more = false
-			}
-			switch tag = strings.Trim(tag, " \t"); {
-			case tag == "":
-			case len(tag) > longest || !printable(tag):
-				dropped++
-			case !seen(tag):
-				tags = append(tags, tag)
-			}
+	for tag := range Tokens(lines, separators) {
+		switch {
+		case len(tag) > longest || !printable(tag):
+			dropped++
+		case !seen(tag):
+			tags = append(tags, tag)
 		}
 	}
 	return tags, dropped
+}
+
+// Tokens yields what stands between the octets of separators in lines, without the blanks
+// around it, unless that is nothing.
+func Tokens(lines []string, separators string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, line := range lines {
+			for more := true; more; {
+				token := line
+				if i := strings.IndexAny(line, separators); i >= 0 {
+					token, line = line[:i], line[i+1:]
+				} else {
+					more = false
+				}
+				if token = strings.Trim(token, " \t"); token != "" && !yield(token) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // few is how many tags are compared one by one.

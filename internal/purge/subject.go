@@ -1,6 +1,7 @@
 package purge
 
 import (
+	"iter"
 	"slices"
 	"sync/atomic"
 
@@ -140,6 +141,30 @@ func (s *Subject) Since() uint64 {
 	}
 	return jobs[len(jobs)-1].seq
 }
+
+// Passes tells whether nothing in force is about a response with this Stamp and without
+// Marks, by its labels alone: in no time, for what nobody has asked for in a while. It is
+// asked for the labels, by TagLabel, if they matter; it has no groups. False says nothing.
+func (l *Ledger) Passes(stamp uint64, labels iter.Seq[uint64]) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	n := len(l.patterns)
+	if stamp < l.bumped || len(l.urls) > 0 || len(l.all) > 0 || n > 0 && stamp < l.patterns[n-1].seq {
+		return false
+	}
+	if len(l.labels) == 0 {
+		return true
+	}
+	for label := range labels {
+		if len(l.labels[label]) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// TagLabel is what Ledgers know a tag by.
+func TagLabel(tag string) uint64 { return hashTag(tag) }
 
 // A rule is one Selector of a job that is in force.
 type rule struct {

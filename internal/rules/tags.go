@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"iter"
 	"slices"
 
 	"github.com/larderhq/larder/internal/field"
@@ -58,14 +59,32 @@ func (s *Stored) Tags(terms *Terms) (tags []string, ok bool) {
 		if octets > MaxTagBytes {
 			return nil, false
 		}
-		separators := tagSeparators[name]
-		if separators == "" {
-			separators = " \t,"
-		}
-		more, _ := field.ParseTags(lines, separators, maxTag)
+		more, _ := field.ParseTags(lines, separatorsOf(name), maxTag)
 		tags = append(tags, more...)
 	}
 	return tags, len(tags) <= MaxTags
+}
+
+// EachTag yields the Tags of a response that is kept, and perhaps what is none, or again.
+func (s *Stored) EachTag(terms *Terms) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, name := range terms.tagFields() {
+			if lines := s.Header[name]; len(lines) > 0 {
+				for tag := range field.Tokens(lines, separatorsOf(name)) {
+					if !yield(tag) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+func separatorsOf(name string) string {
+	if separators := tagSeparators[name]; separators != "" {
+		return separators
+	}
+	return " \t,"
 }
 
 // purgeable tells whether the response can be found again by each of its tags.

@@ -53,10 +53,15 @@ type Answer struct {
 	AgeAt, TTLAt int
 
 	// Ledger knows what was purged since the response was asked for, which was at Stamp;
-	// Subject is what it remembers of it. Either may be nil.
+	// Labels are those of the response. Subject is what the Ledger remembers of it, which is
+	// there where they do not say enough. Ledger may be nil.
 	Ledger  *purge.Ledger
 	Stamp   uint64
+	Labels  []uint64
 	Subject *purge.Subject
+
+	// Grouped says that it is in groups, which are none of Labels.
+	Grouped bool
 
 	// Moment is when the store was looked at: see Table.Moment.
 	Moment Moment
@@ -69,7 +74,7 @@ type Answer struct {
 func (a *Answer) Clone() *Answer {
 	c := *a
 	c.Host, c.Target = strings.Clone(a.Host), strings.Clone(a.Target)
-	c.Key, c.Head, c.Fields = slices.Clone(a.Key), slices.Clone(a.Head), slices.Clone(a.Fields)
+	c.Key, c.Head, c.Fields, c.Labels = slices.Clone(a.Key), slices.Clone(a.Head), slices.Clone(a.Fields), slices.Clone(a.Labels)
 	for i := range c.Fields {
 		f := &c.Fields[i]
 		f.Name, f.Value = strings.Clone(f.Name), strings.Clone(f.Value)
@@ -121,7 +126,7 @@ func (a *Answer) clean() bool {
 	if a.Subject != nil {
 		return a.Subject.Verdict() == purge.Clean
 	}
-	return a.Ledger == nil || !a.Ledger.Concerns(a.Stamp, nil)
+	return a.Ledger == nil || !a.Ledger.Concerns(a.Stamp, nil) || !a.Grouped && a.Ledger.Passes(a.Stamp, slices.Values(a.Labels))
 }
 
 // Left is the freshness at now in seconds, as it goes into Cache-Status.
@@ -138,7 +143,7 @@ func (a *Answer) AppendHead(dst []byte, now time.Time) []byte {
 
 // weight is about how many octets a takes.
 func (a *Answer) weight() int64 {
-	n := 340 + len(a.Host) + len(a.Target) + len(a.Key) + len(a.Head)
+	n := 370 + 8*len(a.Labels) + len(a.Host) + len(a.Target) + len(a.Key) + len(a.Head)
 	if a.Subject != nil {
 		n += 200 + len(a.Key)
 	}

@@ -233,11 +233,12 @@ func (t *Table) Publish(a *Answer) {
 const rare = 16
 
 // Offer is Publish for a copy of a if there is room, and now and then if there is
-// none.
-func (t *Table) Offer(a *Answer) {
+// none. ready is called before, with a, if there is.
+func (t *Table) Offer(a *Answer, ready func(*Answer)) {
 	if t.full.Load() && !t.had(a) && t.offers.Add(1)%rare != 0 {
 		return
 	}
+	ready(a)
 	t.Publish(a.Clone())
 }
 

@@ -164,7 +164,7 @@ func FuzzKind(f *testing.F) {
 func TestOffersAreCopied(t *testing.T) {
 	table := New(nil)
 	a := minute(table, "/a", Want{Name: "X", Value: "1"})
-	table.Offer(a)
+	table.Offer(a, func(*Answer) {})
 	a.Head[0], a.Key[0], a.Fields[0].Value = '!', '!', "2"
 	a.Host, a.Target = "other", "/b"
 	got := table.Find(ask(table, "/a", "X: 1"), start)
