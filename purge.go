@@ -79,7 +79,7 @@ func (c *Cache) purge(ctx context.Context, mode purge.Mode, selectors []Selector
 	}
 	all := true
 	for _, f := range faces {
-		all = f.Settle(ctx, o) && all
+		all = f.Settle(ctx, r.Order) && all
 	}
 	if all {
 		ledger.Visited(r.ID)

@@ -99,8 +99,17 @@ func TestPurgeOfNothing(t *testing.T) {
 	h := cache.Handler(labelled(&calls))
 	get(h, "http://example.org/a")
 	for _, bad := range [][]larder.Selector{
-		nil, {{}}, {{Prefix: "/"}}, {{Regex: "("}}, {{Regex: ".*"}}, {{Glob: "/**"}}, {{Glob: "["}}, {{URL: "ftp://a/"}},
-		{{Tag: "a", All: true}}, {{Group: "g"}}, {{Tag: "page/a"}, {Tag: "\x00"}},
+		nil,
+		{{}},
+		{{Prefix: "/"}},
+		{{Regex: "("}},
+		{{Regex: ".*"}},
+		{{Glob: "/**"}},
+		{{Glob: "["}},
+		{{URL: "ftp://a/"}},
+		{{Tag: "a", All: true}},
+		{{Group: "g"}},
+		{{Tag: "page/a"}, {Tag: "\x00"}},
 	} {
 		if err := cache.PurgeWhere(t.Context(), bad...); err == nil {
 			t.Errorf("%+v was purged", bad)

@@ -81,8 +81,9 @@ func (w *want) judge(res *http.Response, body string, ofEdge bool) error {
 		return fmt.Errorf("the client is told an Age of %d, want %d or up to 3 more", age, w.age)
 	}
 	for i, member := range members {
-		if !strings.HasPrefix(statuses[i], "larder; "+member) {
-			return fmt.Errorf("Cache-Status has %q, want %q", statuses[i], "larder; "+member)
+		want := []string{"parent.example", "edge.example"}[i] + "; " + member // their names in CDN-Loop
+		if !strings.HasPrefix(statuses[i], want) {
+			return fmt.Errorf("Cache-Status has %q, want %q", statuses[i], want)
 		}
 	}
 	return nil

@@ -27,8 +27,12 @@ func ParseURL(text string) (Target, error) {
 		if end < 0 {
 			end = len(rest)
 		}
+		host := rest[:end]
+		if t.Scheme == "" { // a port of either scheme is none
+			host = strings.TrimSuffix(strings.TrimSuffix(host, ":80"), ":443")
+		}
 		var ok bool
-		if t.Host, ok = authority(rest[:end], t.Scheme); !ok {
+		if t.Host, ok = authority(host, t.Scheme); !ok {
 			return t, fmt.Errorf("%q names no host: write http://host/path, or /path for all hosts", text)
 		}
 		rest = rest[end:]

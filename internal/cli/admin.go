@@ -18,14 +18,18 @@ import (
 
 // adminFlag says which Larder is asked.
 type adminFlag struct {
-	Admin string `placeholder:"ADDR" help:"The admin API of the Larder: the path of its socket, or host:port with\nthe token in the environment as LARDER_ADMIN_TOKEN. By default that of\nlarder serve on port 8000 on this machine, by this user."`
-	JSON  bool   `help:"Print answers as JSON, one a line."`
+	Admin []string `sep:"none" placeholder:"ADDR" help:"The admin API of the Larder: the path of its socket, or host:port with\nthe token in the environment as LARDER_ADMIN_TOKEN. By default that of\nlarder serve on port 8000 on this machine, by this user."`
+	JSON  bool     `help:"Print answers as JSON, one a line."`
 }
 
 // place is where it is.
 func (a *adminFlag) place() (string, error) {
-	if a.Admin != "" {
-		return a.Admin, nil
+	switch len(a.Admin) {
+	case 0:
+	case 1:
+		return a.Admin[0], nil
+	default:
+		return "", usagef("--admin is given %d times: one Larder is asked at a time; larder purge --via names those that are asked before it", len(a.Admin))
 	}
 	where, err := admin.Place("8000", false)
 	if err != nil {

@@ -179,6 +179,20 @@ func halfway(err error, places []string, i int) error {
 	return err
 }
 
+// soon is what a purge comes to in a moment: most are over by then.
+func soon(ctx context.Context, c *admin.Client, r purge.Receipt) purge.Receipt {
+	const moment = 250 * time.Millisecond
+	ctx, stop := context.WithTimeout(ctx, moment)
+	defer stop()
+	if r.State != purge.InForce {
+		return r
+	}
+	if later, err := c.Receipt(ctx, r.ID, 1); err == nil {
+		return later
+	}
+	return r
+}
+
 // at purges at one Larder.
 func (p *purgeCmd) at(ctx context.Context, std *streams, c *admin.Client, o purge.Order, label string) error {
 	if p.DryRun {
@@ -189,8 +203,12 @@ func (p *purgeCmd) at(ctx context.Context, std *streams, c *admin.Client, o purg
 		return p.print(std.out, v, func() { writePreview(std.out, label, &v) })
 	}
 	r, err := c.Purge(ctx, o)
-	if err == nil && p.Wait {
+	switch {
+	case err != nil:
+	case p.Wait:
 		r, err = await(ctx, c, r)
+	default:
+		r = soon(ctx, c, r)
 	}
 	if err != nil {
 		return refusal(err)
@@ -220,7 +238,7 @@ func selectors(all []purge.Selector) string {
 func found(r *purge.Receipt) string {
 	switch {
 	case r.State == purge.Scheduled:
-		return " for " + r.Start.Local().Format(time.DateTime)
+		return " for " + r.Start.Local().Format(time.DateTime+" -07:00")
 	case r.State == purge.InForce && !r.Complete:
 		return fmt.Sprintf("; %s, %s so far", count(r.Objects, "object"), approximate(r.Bytes))
 	}

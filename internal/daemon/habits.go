@@ -102,7 +102,7 @@ func (d *Daemon) mayPurge(r *http.Request) bool {
 			bearer = ""
 		}
 		// The fields that Fastly, Ibexa and WordPress plugins have for it.
-		for _, token := range []string{strings.TrimSpace(bearer), h.Get("Fastly-Key"), h.Get("X-Purge-Token"), h.Get("X-Invalidate-Token"), h.Get("X-Vc-Purge-Key")} {
+		for _, token := range []string{strings.TrimSpace(bearer), h.Get("Fastly-Key"), h.Get("X-Purge-Token"), h.Get("X-Purge-Key"), h.Get("X-Invalidate-Token"), h.Get("X-Vc-Purge-Key")} {
 			if subtle.ConstantTimeCompare([]byte(token), []byte(d.opt.PurgeToken)) == 1 {
 				return true
 			}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime/debug"
+	"slices"
 	"syscall"
 	"time"
 
@@ -95,12 +96,13 @@ func openStore(o *Options) (l larder, err error) {
 		lower.Disks = append(lower.Disks, disk.Disk{FS: folder, Size: d.Size, Name: d.Dir})
 		lower.Segment = min(lower.Segment, max(d.Size/segments&^(leastSegment-1), leastSegment))
 	}
-	ledger := purge.Options{Paths: o.Storage != nil}
+	ledger := purge.Options{Paths: o.Storage != nil, Plain: true}
 	if len(lower.Disks) == 0 {
 		return larder{store: memory.New(upper), ledger: purge.New(ledger)}, nil
 	}
 	upper.Budget -= min(3*int64(len(lower.Disks))*lower.Buffer, o.Memory/4)
 	upper.MaxObject = min(o.Memory/4, mostRaised)
+	used := inUse(lower.Disks)
 	d, err := disk.Open(lower)
 	if err != nil {
 		return l, &Error{Option: "Disks", Err: err}
@@ -110,8 +112,19 @@ func openStore(o *Options) (l larder, err error) {
 	case <-time.After(settling):
 	}
 	ledger.Journal, l.lineage = openJournal(lower.Disks, lower.Notes)
+	if used && ledger.Journal != nil && ledger.Journal.Fresh() {
+		lower.Notes("the disks have no journal of purges that can be read: all that was kept there counts as purged, and scheduled purges are forgotten")
+	}
 	l.store, l.secret, l.ledger = tier.New(upper, d), lasting(lower.Disks, lower.Notes), purge.New(ledger)
 	return l, nil
+}
+
+// inUse tells whether there is anything on the disks.
+func inUse(disks []disk.Disk) bool {
+	return slices.ContainsFunc(disks, func(d disk.Disk) bool {
+		names, err := d.FS.List()
+		return err == nil && len(names) > 0
+	})
 }
 
 // openJournal opens the journal of purges on the disks. Without one nobody knows what was

@@ -136,7 +136,7 @@ func (e *Engine) Purge(ctx context.Context, o purge.Order) (purge.Receipt, error
 	if r.State != purge.InForce {
 		return r, err
 	}
-	if e.Settle(ctx, o) {
+	if e.Settle(ctx, r.Order) {
 		e.Ledger.Visited(r.ID)
 	}
 	if now, _, lost := e.Ledger.Receipt(r.ID); lost == nil {

@@ -156,6 +156,7 @@ type purgeModel struct {
 	site   string
 	stop   func() // ends what tends the ledger
 
+	// mu is held by the script, but for while others go on.
 	mu       sync.Mutex
 	clock    int
 	versions [4]int
@@ -194,10 +195,16 @@ func (m *purgeModel) errorf(format string, args ...any) {
 	}
 }
 
+// others has what else there is go on while do waits for it.
+func (m *purgeModel) others(do func()) {
+	m.mu.Unlock()
+	defer m.mu.Lock()
+	do()
+}
+
 // settle waits until all that can go on has, and draws conclusions.
 func (m *purgeModel) settle() {
-	m.w.Settle()
-	m.mu.Lock()
+	m.others(m.w.Settle)
 	for _, f := range m.facts {
 		if f.began > 0 || f.id == 0 {
 			continue
@@ -216,7 +223,6 @@ func (m *purgeModel) settle() {
 	if len(m.gates) == 0 {
 		m.land()
 	}
-	m.mu.Unlock()
 	m.visits = slices.DeleteFunc(m.visits, func(v *visit) bool {
 		if !v.Done() {
 			return false
@@ -309,8 +315,6 @@ func (m *purgeModel) ended(f *fact) bool {
 // check holds an answer against the model.
 func (m *purgeModel) check(v *visit) {
 	v.Wait()
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	m.logf("%s: status %d, %q, asked %q, %s%v", v.what, v.Status, v.Body(), v.Header.Get("X-Asked"), v.CacheStatus(), map[bool]string{true: ", broken off"}[v.Aborted])
 	if v.posting != nil {
 		if v.Status == 204 {

@@ -75,8 +75,6 @@ func (m *purgeModel) gate() {
 
 // ungate opens all gates, and has them stay open.
 func (m *purgeModel) ungate() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	m.gating = false
 	for _, open := range m.gates {
 		close(open)
@@ -114,12 +112,11 @@ func (m *purgeModel) serve(r *http.Request) sim.Reply {
 	q.n = len(m.queries)
 	m.busy++
 	m.logf("origin: %d: %s %s%s (%s) version %d era %d %q %q", q.n, r.Method, r.Host, r.URL.RequestURI(), q.variant, q.version, q.era, r.Header["If-None-Match"], r.Header["Range"])
-	auto := m.auto
-	m.mu.Unlock()
-	if auto {
+	if m.auto {
 		q.said <- "ok"
 		q.quick = true
 	}
+	m.mu.Unlock()
 	select {
 	case how := <-q.said:
 		return m.reply(q, r, how)
@@ -219,7 +216,10 @@ type stepped struct {
 }
 
 func (s *stepped) Read(p []byte) (int, error) {
-	if !s.q.quick {
+	s.m.mu.Lock()
+	quick := s.q.quick
+	s.m.mu.Unlock()
+	if !quick {
 		select {
 		case <-s.q.step:
 		case <-s.closed:

@@ -47,21 +47,24 @@ func (m *purgeModel) boot() {
 	m.w.Engine = engine.New(c)
 	ctx, cancel := context.WithCancel(context.Background())
 	var tending sync.WaitGroup
-	e := m.w.Engine
+	e, l := m.w.Engine, m.ledger
 	tending.Go(func() {
-		m.ledger.Tend(ctx, func(ctx context.Context) error { return e.Walk(context.WithValue(ctx, walking{}, true)) })
+		l.Tend(ctx, func(ctx context.Context) error { return e.Walk(context.WithValue(ctx, walking{}, true)) })
 	})
 	m.stop = func() {
 		m.ungate()
 		cancel()
-		tending.Wait()
-		for _, v := range m.visits {
-			v.Leave()
-			v.Wait()
-		}
+		visits := m.visits
 		m.visits = nil
-		e.Close()
-		if err := m.ledger.Close(); err != nil {
+		m.others(func() {
+			tending.Wait()
+			for _, v := range visits {
+				v.Leave()
+				v.Wait()
+			}
+			e.Close()
+		})
+		if err := l.Close(); err != nil {
 			m.errorf("Close: %v", err)
 		}
 	}
@@ -69,6 +72,7 @@ func (m *purgeModel) boot() {
 
 func (m *purgeModel) restart() {
 	mode := []vfs.CrashMode{vfs.ProcessDied, vfs.UnsyncedLost, vfs.PowerCut}[m.rnd.IntN(3)]
+	was := m.gating
 	m.logf("restart (%d)", mode)
 	m.stop()
 	for _, q := range m.queries {
@@ -76,6 +80,7 @@ func (m *purgeModel) restart() {
 	}
 	m.folder = m.folder.Crash(m.rnd, mode)
 	m.boot()
+	m.gating = was
 	m.settle()
 }
 
@@ -94,14 +99,12 @@ func (m *purgeModel) ask(method string) *visit {
 		header = append(header, fmt.Sprintf("Range: bytes=%d-%d", from*blockLen, (till+1)*blockLen-1))
 	}
 	v.what = fmt.Sprintf("%s %s%s %q, begun at %d", method, res.host, res.path, header[1:], v.at)
-	m.mu.Lock()
 	hold := m.holds[fmt.Sprint(v.res, v.variant)]
 	v.must = hold.After(time.Now()) && method == http.MethodGet && len(m.gates) == 0
 	v.asked, v.newest = len(m.queries), m.newest[fmt.Sprint(v.res, v.variant)]
 	for _, q := range m.queries {
 		v.must = v.must && (q.res != v.res || q.over)
 	}
-	m.mu.Unlock()
 	m.logf("%s, must %v", v.what, v.must)
 	if method == http.MethodPost {
 		v.posting = &fact{hard: true, wants: []want{{about: []int{v.res}}}}
@@ -116,10 +119,8 @@ func (m *purgeModel) ask(method string) *visit {
 	if m.replay(v, r) {
 		return nil
 	}
-	m.mu.Lock()
 	m.visits = append(m.visits, v)
 	v.Answer = m.w.Send(r)
-	m.mu.Unlock()
 	return v
 }
 
@@ -154,8 +155,6 @@ func (m *purgeModel) replay(v *visit, r *http.Request) bool {
 		name, value, _ := strings.Cut(line, ": ")
 		header.Add(name, value)
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	m.hits++
 	m.logf("%s: stands: %q, asked %q", v.what, body, header.Get("X-Asked"))
 	v.what += " (standing)"
@@ -196,14 +195,14 @@ func (m *purgeModel) purge() {
 }
 
 func (m *purgeModel) publish(f *fact, o purge.Order) {
-	m.mu.Lock()
 	if o.Start.IsZero() {
 		m.begin(f)
 	}
 	m.facts = append(m.facts, f)
 	m.logf("purge %v, %v, start %v, end %v", o.Selectors, o.Mode, o.Start.IsZero(), o.End.IsZero())
-	m.mu.Unlock()
-	r, err := m.w.Engine.Purge(context.Background(), o)
+	var r purge.Receipt
+	var err error
+	m.others(func() { r, err = m.w.Engine.Purge(context.Background(), o) })
 	if err != nil || !r.Durable {
 		m.errorf("%v: %+v, %v", o, r, err)
 	}
@@ -218,9 +217,9 @@ func (m *purgeModel) publish(f *fact, o purge.Order) {
 func (m *purgeModel) ungated(do func()) {
 	was := m.gating
 	m.ungate()
-	m.w.Settle()
+	m.others(m.w.Settle)
 	do()
-	m.w.Settle()
+	m.others(m.w.Settle)
 	m.gating = was
 }
 
@@ -251,10 +250,8 @@ func (m *purgeModel) retract() {
 		other := &fact{wants: f.wants, hard: f.hard}
 		m.ungated(func() {
 			m.logf("repeat %s", f.id)
-			m.mu.Lock()
 			m.begin(other)
 			m.facts = append(m.facts, other)
-			m.mu.Unlock()
 			var r purge.Receipt
 			r, err = m.ledger.Repeat(f.id)
 			other.id, other.acked = r.ID, m.tick()
@@ -334,13 +331,11 @@ func (m *purgeModel) let(q *query, how string) {
 			how = "group"
 			f.wants = append(f.wants, want{about: []int{0, 2}})
 		}
-		m.mu.Lock()
 		m.begin(f)
 		for res := range resources { // its groups go with it
 			m.touch(res)
 		}
 		m.facts = append(m.facts, f)
-		m.mu.Unlock()
 		say()
 	})
 }
@@ -368,18 +363,16 @@ func (m *purgeModel) step() {
 	case n < 87:
 		m.change()
 	case n < 94:
-		m.mu.Lock()
 		if n := len(m.gates); n > 0 {
 			i := m.rnd.IntN(n)
 			m.logf("gate %d of %d", i, n)
 			close(m.gates[i])
 			m.gates = slices.Delete(m.gates, i, i+1)
 		}
-		m.mu.Unlock()
 	case n < 97:
 		d := []time.Duration{time.Second, 4 * time.Second, 20 * time.Second, 70 * time.Second}[m.rnd.IntN(4)]
 		m.logf("%v pass", d)
-		m.w.Advance(d)
+		m.others(func() { m.w.Advance(d) })
 	case n < 98 && len(m.visits) > 0:
 		v := m.visits[m.rnd.IntN(len(m.visits))]
 		m.logf("%s leaves", v.what)
@@ -399,9 +392,7 @@ func (m *purgeModel) finish() {
 	m.logf("finish")
 	m.ungate()
 	m.settle()
-	m.mu.Lock()
 	m.auto = true
-	m.mu.Unlock()
 	for m.busy > 0 {
 		for _, q := range m.queries {
 			if !q.over {
@@ -427,7 +418,7 @@ func (m *purgeModel) lookAtAll() {
 			m.ask(http.MethodGet)
 			m.settle()
 		}
-		m.w.Advance(time.Second) // the walker rests now and then
+		m.others(func() { m.w.Advance(time.Second) }) // the walker rests now and then
 		m.settle()
 		for _, r := range m.ledger.Receipts() {
 			if r.State == purge.InForce {
@@ -470,6 +461,8 @@ func TestPRG05_NothingPurgedComesBack(t *testing.T) {
 
 func playPurges(t *testing.T, w *sim.World, seed uint64) *purgeModel {
 	m := &purgeModel{t: t, seed: seed, rnd: rand.New(rand.NewPCG(seed, 13)), w: w, folder: &vfs.Mem{}, holds: map[string]time.Time{}, newest: map[string]int{}, wholes: map[string]string{}}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	w.Handle(m.serve)
 	if m.rnd.IntN(2) == 0 {
 		m.table = engine.Standing(nil)

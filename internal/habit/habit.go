@@ -44,6 +44,9 @@ func Order(r *http.Request, t *canon.Target) (purge.Order, error) {
 	if read == nil {
 		return purge.Order{}, fmt.Errorf("the method %s does not purge", quoted(r.Method))
 	}
+	if err := strange(r.Header); err != nil {
+		return purge.Order{}, err
+	}
 	w := wish{header: r.Header, target: t}
 	if err := w.softly(); err != nil {
 		return purge.Order{}, err

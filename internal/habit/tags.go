@@ -33,6 +33,7 @@ var (
 		{name: "Xkey", separators: blanks + ","},
 		{name: "Key", separators: blanks + ","},
 		{name: "Surrogate-Key", separators: blanks},
+		{name: "Cache-Tag", separators: ","},
 		{name: "X-Magento-Tags-Pattern", separators: ",", pattern: true},
 		{name: "X-Cache-Tags", separators: ",", pattern: true},
 		{name: "X-Cache-Tags-Pattern", separators: ",", pattern: true},

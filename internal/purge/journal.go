@@ -46,6 +46,7 @@ type Folder struct {
 type Journal struct {
 	notes   func(string)
 	lineage string
+	fresh   bool // there was none that could be read
 	run     uint64
 	jobs    []jobLine // that were found
 
@@ -106,6 +107,7 @@ func OpenJournal(folders []Folder, notes func(string)) (*Journal, error) {
 		j.files = append(j.files, &journalFile{Folder: f})
 	}
 	if j.lineage == "" {
+		j.fresh = true
 		j.lineage = rand.Text()[:lineageLen]
 	}
 	j.run++
@@ -122,6 +124,9 @@ func OpenJournal(folders []Folder, notes func(string)) (*Journal, error) {
 // Lineage names what is written here, and what is kept under it: it changes when nobody
 // knows any more what was purged.
 func (j *Journal) Lineage() string { return j.lineage }
+
+// Fresh tells whether the Lineage is a new one.
+func (j *Journal) Fresh() bool { return j.fresh }
 
 // readJournal returns the last header of a journal, with the number of its last line, and
 // the jobs as they were written last. A damaged end does not count: it was being written

@@ -62,6 +62,10 @@ type Options struct {
 	// Paths says that resources are known by their paths alone.
 	Paths bool
 
+	// Plain says that clients come by http alone, as behind somebody who has TLS for us:
+	// https in URLs is taken for it.
+	Plain bool
+
 	// Shared says that what is kept outlasts the process without a Journal, or that others
 	// keep there too: then what is older is told by the time of day, to the second, and what
 	// others asked for in the second of a purge counts as older.
@@ -185,6 +189,9 @@ func (e *OrderError) Unwrap() error { return e.Err }
 // compileAll finds out what o means, and whether it can be.
 func (l *Ledger) compileAll(o *Order) ([]compiled, error) {
 	o.Selectors = legible(o.Selectors)
+	if l.opt.Plain {
+		plain(o.Selectors)
+	}
 	parts, err := compileSelectors(o.Selectors, l.opt.Paths)
 	now := l.opt.Now()
 	_, start := o.Start.MarshalText()

@@ -137,7 +137,7 @@ func (s Selector) compile(paths bool) (c compiled, err error) {
 	case s.Glob != "":
 		c.match, err = glob(ascii(s.Glob), paths)
 	default:
-		c.match, err = expression(s.Regex)
+		c.match, err = expression(s.Regex, paths)
 	}
 	return c, err
 }
@@ -154,6 +154,21 @@ func legible(selectors []Selector) []Selector {
 		}
 	}
 	return selectors
+}
+
+// plain has selectors name what clients ask for by http.
+func plain(selectors []Selector) {
+	const from, to = "https://", "http://"
+	for i := range selectors {
+		s := &selectors[i]
+		for _, text := range []*string{&s.URL, &s.Prefix, &s.Glob, &s.Origin} {
+			if len(*text) < len(from) || !strings.EqualFold((*text)[:len(from)], from) {
+				continue
+			}
+			host, path, _ := strings.Cut((*text)[len(from):], "/")
+			*text = to + strings.TrimSuffix(host, ":443") + "/" + path
+		}
+	}
 }
 
 // ascii is a URL, or a part of one, with octets beyond ASCII as clients have to write them.
@@ -321,18 +336,27 @@ func choices(glob string) float64 {
 	return math.Pow(1+float64(strings.Count(glob, ","))/braces, braces)
 }
 
-func expression(text string) (matcher, error) {
+// probes are so different that what is found in each of them is found everywhere.
+var probes, pathProbes = []string{"http://a.example/", "https://b.test:8443/x/y.z?q=1", "http://[::1]/%20-_~"}, []string{"/", "/x/y.z", "/%20-_~"}
+
+func expression(text string, paths bool) (matcher, error) {
 	if len(text) > MaxPattern {
 		return nil, fmt.Errorf("the regex has %d octets: at most %d", len(text), MaxPattern)
 	}
 	re, err := regexp.Compile(text)
+	like := probes
+	if paths {
+		like = pathProbes
+	}
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("regex %q: %w", text, err)
 	case steps(text) > maxSteps:
 		return nil, fmt.Errorf("regex %q: its repetitions make it too large; write it in several, or with * and +", text)
-	case re.MatchString(""):
-		return nil, fmt.Errorf("regex %q: it is found in everything, even in nothing; say all if that is what you mean", text)
+	case re.MatchString("") || !slices.ContainsFunc(like, func(u string) bool { return !re.MatchString(u) }):
+		return nil, fmt.Errorf("regex %q: it is found in everything; say all if that is what you mean", text)
+	case strings.HasPrefix(text, "^/") && !paths:
+		return nil, fmt.Errorf("regex %q: no URL begins so; write ^https?://[^/]+/ in place of ^/", text)
 	}
 	return func(_ *canon.Target, text string) bool { return re.MatchString(text) }, nil
 }
