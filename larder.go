@@ -248,6 +248,7 @@ func (c *Cache) add(o engine.Config, sharing Sharing, seen func(*http.Request) *
 		o.Sink = logger{c.Log}
 	}
 	o.Explain, o.Clock, o.Ledger = c.Explain, c.clock, c.records()
+	o.Purged = func() { c.tending.Do(c.tend) }
 	if c.Compress && sharing == Shared {
 		o.Forward, o.Negotiate = encode.RoundTripper(o.Forward, encode.Options{}), encode.Negotiate(nil)
 	}

@@ -73,6 +73,10 @@ func (c *Cache) purge(ctx context.Context, mode purge.Mode, selectors []Selector
 	c.mu.Lock()
 	ledger, faces := c.records(), slices.Clone(c.faces)
 	c.mu.Unlock()
+	if len(faces) == 0 && c.Store != nil {
+		return errors.New("larder: what the Store has is not known before the first handler or transport was made")
+	}
+	c.tending.Do(c.tend)
 	r, err := ledger.Publish(o)
 	if err != nil {
 		return fmt.Errorf("larder: %w", err)
@@ -81,6 +85,9 @@ func (c *Cache) purge(ctx context.Context, mode purge.Mode, selectors []Selector
 	for _, f := range faces {
 		all = f.Settle(ctx, r.Order) && all
 	}
+	c.mu.Lock()
+	all = all && len(c.faces) == len(faces) // or a new one may have found something
+	c.mu.Unlock()
 	if all {
 		ledger.Visited(r.ID)
 	} else if c.Store != nil {
@@ -88,7 +95,6 @@ func (c *Cache) purge(ctx context.Context, mode purge.Mode, selectors []Selector
 			return fmt.Errorf("larder: purged here, but not for others that share the Store, nor for the next start: %w", err)
 		}
 	}
-	c.tending.Do(c.tend)
 	return nil
 }
 
@@ -110,19 +116,30 @@ func (c *Cache) tend() {
 	ctx, cancel := context.WithCancel(context.Background())
 	c.stopTending = cancel
 	ledger := c.ledger
-	c.background.Go(func() { ledger.Tend(ctx, c.clean) })
+	c.background.Go(func() { ledger.Tend(ctx, cleaner{c}) })
 }
 
-// clean goes through what is kept once.
-func (c *Cache) clean(ctx context.Context) error {
-	c.mu.Lock()
-	faces := slices.Clone(c.faces)
-	c.mu.Unlock()
+// A cleaner is the Cache as a purge.Keeper.
+type cleaner struct{ c *Cache }
+
+// Walk implements purge.Keeper.
+func (k cleaner) Walk(ctx context.Context) error {
+	k.c.mu.Lock()
+	faces := slices.Clone(k.c.faces)
+	k.c.mu.Unlock()
 	err := walk(ctx, faces)
 	if err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrClosed) {
 		slog.Warn("larder: what was purged is not served, but stays in the store for now", "error", err)
 	}
 	return err
+}
+
+// Sync implements purge.Keeper.
+func (k cleaner) Sync(ctx context.Context) error {
+	if s, ok := k.c.Store.(interface{ Sync(context.Context) error }); ok {
+		return s.Sync(ctx)
+	}
+	return nil
 }
 
 // walk has all faces go through what they keep.

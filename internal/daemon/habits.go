@@ -87,7 +87,7 @@ func (d *Daemon) refusePurge(w http.ResponseWriter, r *http.Request, status int,
 }
 
 // throughProxy are the fields that say that the peer is not the client.
-var throughProxy = []string{"Via", "Forwarded", "X-Forwarded-For", "X-Real-Ip", "Cdn-Loop"}
+var throughProxy = []string{"Via", "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "Cdn-Loop"}
 
 // mayPurge tells whether r is of somebody who may: by the token, or by an address that is
 // the client's own. A browser may not: a page of another site could have it ask.

@@ -61,6 +61,21 @@ func (d *Daemon) audit(r purge.Receipt) {
 	})
 }
 
+// complaining is an Engine that tells of walks that fail.
+type complaining struct {
+	*engine.Engine
+	failed func(string)
+}
+
+// Walk implements purge.Keeper.
+func (c complaining) Walk(ctx context.Context) error {
+	err := c.Engine.Walk(ctx)
+	if err != nil && ctx.Err() == nil {
+		c.failed(err.Error())
+	}
+	return err
+}
+
 // startTending has jobs begin and end in time, and what is kept gone through behind them.
 // The function returned ends that.
 func (d *Daemon) startTending() (stop func()) {
@@ -72,15 +87,7 @@ func (d *Daemon) startTending() (stop func()) {
 	failed := atMost(time.Hour, func(why string) {
 		d.opt.Notes.Warn("what was purged is not served, but stays in the store for now: " + why)
 	})
-	tending.Go(func() {
-		d.ledger.Tend(ctx, func(ctx context.Context) error {
-			err := d.engine.Walk(ctx)
-			if err != nil && ctx.Err() == nil {
-				failed(err.Error())
-			}
-			return err
-		})
-	})
+	tending.Go(func() { d.ledger.Tend(ctx, complaining{d.engine, failed}) })
 	return func() {
 		cancel()
 		tending.Wait()

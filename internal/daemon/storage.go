@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -113,6 +114,9 @@ func (d *Daemon) forgetUnder(name string) bool {
 		s = purge.Selector{All: true}
 	}
 	_, err := d.engine.Purge(context.Background(), purge.Order{Selectors: []purge.Selector{s}, By: "storage"})
+	if errors.Is(err, purge.ErrFull) {
+		_, err = d.engine.Purge(context.Background(), purge.Order{Selectors: []purge.Selector{{All: true}}, By: "storage"})
+	}
 	if err != nil {
 		d.engine.ForgetAll()
 	}

@@ -407,6 +407,7 @@ func (x *exchange) inform(m interimResponse) {
 	waiting := maps.Clone(h)
 	clear(h)
 	maps.Copy(h, m.header)
+	maps.DeleteFunc(h, func(name string, _ []string) bool { return x.policy.Terms.HidesTags(name) })
 	x.w.WriteHeader(m.status)
 	clear(h)
 	maps.Copy(h, waiting)

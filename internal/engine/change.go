@@ -11,7 +11,6 @@ import (
 	"github.com/larderhq/larder/internal/canon"
 	"github.com/larderhq/larder/internal/flight"
 	"github.com/larderhq/larder/internal/message"
-	"github.com/larderhq/larder/internal/purge"
 	"github.com/larderhq/larder/internal/rules"
 )
 
@@ -62,7 +61,8 @@ type Passing struct {
 	known  bool // the target is one that could be kept
 	asked  time.Time
 	posted *flight.Flight[*landing]
-	ticket purge.Ticket // with posted
+	stamp  uint64 // when it was asked
+	left   uint64
 }
 
 // Pass begins a Passing, before the origin is asked. r is as the client made it.
@@ -74,7 +74,7 @@ func (e *Engine) Pass(r *http.Request) *Passing {
 		u.Host = r.Host
 	}
 	if p.target, p.known = canon.Resource(&u); p.known && r.Method == http.MethodPost {
-		p.posted, p.ticket = e.flights.Alone(e.key(&p.target)), e.Ledger.Begin() // see Engine.pass
+		p.posted, p.stamp, p.left = e.flights.Alone(e.key(&p.target)), e.Ledger.Stamp(), e.Ledger.Left() // see Engine.pass
 	}
 	return p
 }
@@ -94,7 +94,7 @@ func (p *Passing) Answered(res *http.Response) {
 	if !p.known {
 		return
 	}
-	stamp := &rules.Stored{Header: rules.Header(res.Header), Stamp: p.ticket.Stamp}
+	stamp := &rules.Stored{Header: rules.Header(res.Header), Stamp: p.stamp}
 	if ctx := context.WithoutCancel(p.r.Context()); rules.Invalidates(p.r.Method, res.StatusCode) {
 		p.e.forget(ctx, &p.target, stamp, p.policy, p.posted)
 	} else if rules.Doubts(p.r.Method, res.StatusCode, stamp.Header) {
@@ -108,7 +108,6 @@ func (p *Passing) Answered(res *http.Response) {
 func (p *Passing) end() {
 	if p.posted != nil {
 		p.posted.End()
-		p.ticket.End()
 	}
 }
 
@@ -121,24 +120,27 @@ func (p *Passing) keep(res *http.Response, stamp uint64) {
 	at.Arrived, at.Wall = e.Clock()
 	stored := rules.Receive(&req, res.StatusCode, message.EndToEnd(res.Header), at, terms)
 	stored.Stamp = stamp
-	if !rules.Storable(&req, stored, p.target.URL(), terms).Store {
+	ticket := e.Ledger.Begin()
+	if e.Ledger.Left() != p.left || !rules.Storable(&req, stored, p.target.URL(), terms).Store {
+		ticket.End()
 		return
 	}
 	req.Method = http.MethodGet // whom it may answer from now on
 	client, leave := context.WithCancel(p.r.Context())
-	j := &job{f: p.posted, policy: p.policy, key: e.key(&p.target), target: p.target, req: req, client: client}
+	j := &job{f: p.posted, ticket: ticket, policy: p.policy, key: e.key(&p.target), target: p.target, req: req, client: client}
 	var l landing
 	from := res.Body
 	fill, err := e.spool(e.ctx, j, &l, stored, from, res.ContentLength)
 	if err != nil {
 		leave()
+		ticket.End()
 		return // the caller has the body as it came
 	}
 	res.Body, p.posted = &postedBody{body: l.first, leave: leave}, nil
 	unbind := context.AfterFunc(e.ctx, func() { _ = from.Close() }) // which ends a Read that waits
 	e.spawn(func() {
 		defer unbind()
-		defer p.ticket.End()
+		defer ticket.End()
 		defer j.f.End()
 		fill()
 	})

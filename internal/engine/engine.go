@@ -43,6 +43,9 @@ type Config struct {
 	// be that of several Engines.
 	Ledger *purge.Ledger
 
+	// Purged, where set, is called when an answer of the origin has purged groups.
+	Purged func()
+
 	// Paths says that the origin knows resources by their paths alone, as storage
 	// does: hosts, schemes and queries are no part of a key.
 	Paths bool
@@ -202,7 +205,9 @@ type Engine struct {
 	exchanges   sync.Pool
 	hit         string // how our member of Cache-Status begins on a hit
 	spoken      spoken
-	keeper      store.Store  // Store, itself
+	keeper      store.Store // Store, itself
+	labelling   rules.Terms // by which all that is kept is labelled, whatever its policy
+	previewing  sync.Mutex
 	settling    stripes      // of the entries that are gone through
 	walker      store.Walker // nil: the store cannot show what it keeps
 
@@ -226,6 +231,7 @@ func New(c Config) *Engine {
 		c.Terms.Secret = NewSecret()
 	}
 	e := &Engine{Config: c, hit: string(field.AppendSFIdentifier(nil, c.Name)) + "; hit; ttl="}
+	e.labelling = rules.Terms{TagFields: c.Terms.TagFields, NoGroups: c.Terms.NoGroups}
 	e.keeper = c.Store
 	e.walker, _ = c.Store.(store.Walker)
 	if e.Standing != nil {

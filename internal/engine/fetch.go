@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"sync"
 	"sync/atomic"
 
 	"github.com/larderhq/larder/internal/canon"
@@ -31,11 +32,14 @@ type interimResponse struct {
 type job struct {
 	f      *flight.Flight[*landing]
 	ticket purge.Ticket // from fly on
-	policy *Policy
-	key    []byte
-	target canon.Target
-	out    *http.Request // to be cloned for each attempt
-	req    rules.Request
+	// release ends the ticket of fly, once nothing can be kept any more. A client may take
+	// its time to read what is not.
+	release func()
+	policy  *Policy
+	key     []byte
+	target  canon.Target
+	out     *http.Request // to be cloned for each attempt
+	req     rules.Request
 
 	// stored is the entry that may stand in if the origin fails, or nil.
 	stored *kept
@@ -188,6 +192,7 @@ func clearConditions(header http.Header) {
 // and so does the store.
 func (e *Engine) fly(ctx context.Context, j *job) {
 	j.ticket = e.Ledger.Begin()
+	j.release = sync.OnceFunc(j.ticket.End)
 	j.f.Since.Store(j.ticket.Stamp)
 	for _, k := range []**kept{&j.stored, &j.validating, &j.replacing, &j.prefix} {
 		if *k != nil && (*k).verdict(j.key, e) == purge.Gone { // since it was looked up: a validation would bring it back
@@ -385,7 +390,7 @@ func (e *Engine) freshen(ctx context.Context, j *job, a *arrival) *landing {
 	l.common = e.prepare(old.entry, common, j.policy)
 	e.counted(j.key, old)
 	j.f.Commit(func() {
-		kept, ok := e.judged(j.key, common, &j.policy.Terms, old.Stored)
+		kept, ok := e.judged(j.key, common, old.Stored)
 		if !ok || kept != common && e.outdone(ctx, j, common) {
 			return
 		}
@@ -458,6 +463,7 @@ func (e *Engine) spool(ctx context.Context, j *job, l *landing, res *rules.Store
 		return nil, err
 	}
 	l.body = newSpool(w, size)
+	l.body.dropped = j.release
 	if j.policy.Terms.Private { // the cache is its client's, who wants no more of it
 		l.body.forsaken = callOff(body)
 	}
@@ -518,7 +524,7 @@ func (e *Engine) fill(ctx context.Context, j *job, s *spool, res *rules.Stored, 
 		return
 	}
 	committed := j.f.Commit(func() {
-		kept, ok := e.judged(j.key, res, &j.policy.Terms, j.from())
+		kept, ok := e.judged(j.key, res, j.from())
 		if !ok || kept != res && e.outdone(ctx, j, res) {
 			s.w.Abort(nil) // it was purged since it was asked for
 			return

@@ -157,7 +157,7 @@ func (e *Engine) joinTwo(ctx context.Context, j *job, older, newer *kept, u rule
 		return err
 	}
 	defer second.Close()
-	joined, ok := e.judged(j.key, rules.Join(older.Stored, newer.Stored, u, &j.policy.Terms), &j.policy.Terms, older.Stored, newer.Stored)
+	joined, ok := e.judged(j.key, rules.Join(older.Stored, newer.Stored, u, &j.policy.Terms), older.Stored, newer.Stored)
 	if !ok {
 		return store.ErrGone
 	}
@@ -221,7 +221,7 @@ func (e *Engine) afterHead(ctx context.Context, j *job, a *arrival) {
 			continue
 		}
 		effect, updated := rules.AfterHead(k.Stored, k.entry.Size, &j.req, a.stored, declaredLength(a), &j.policy.Terms)
-		if effect == rules.HeadUpdates && e.purged(j.key, a.stored, &j.policy.Terms, k.Stored) {
+		if effect == rules.HeadUpdates && e.purged(j.key, a.stored, k.Stored) {
 			continue // k may have been asked for since
 		}
 		if effect != rules.HeadNothing {

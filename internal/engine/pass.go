@@ -57,12 +57,9 @@ func (x *exchange) pass(reason rules.Reason, why string) {
 	// Begun before the origin is asked, so that an invalidation meanwhile keeps
 	// the answer out of the store (RFC 9110 §9.3.3, RFC 9111 §4.4).
 	var posted *flight.Flight[*landing]
-	var stamp uint64
+	stamp, left := e.Ledger.Stamp(), e.Ledger.Left()
 	if x.r.Method == http.MethodPost {
 		posted = e.flights.Alone(x.key)
-		ticket := e.Ledger.Begin()
-		stamp = ticket.Stamp
-		defer ticket.End()
 		defer func() {
 			if posted != nil {
 				posted.End()
@@ -98,11 +95,14 @@ func (x *exchange) pass(reason rules.Reason, why string) {
 	if rules.Doubts(x.r.Method, a.StatusCode, a.stored.Header) {
 		e.doubt(x.r.Context(), &x.target, x.policy)
 	}
-	if posted != nil && rules.Storable(&x.req, a.stored, x.target.URL(), &x.policy.Terms).Store {
-		j := &job{f: posted, policy: x.policy, key: bytes.Clone(x.key), target: x.target, req: x.req, client: x.r.Context()}
+	// Begun now, and not before the content has come: a client may take its time for that.
+	ticket := e.Ledger.Begin()
+	defer func() { ticket.End() }()
+	if posted != nil && e.Ledger.Left() == left && rules.Storable(&x.req, a.stored, x.target.URL(), &x.policy.Terms).Store {
+		j := &job{f: posted, ticket: ticket, policy: x.policy, key: bytes.Clone(x.key), target: x.target, req: x.req, client: x.r.Context()}
 		j.req.Method = http.MethodGet // whom it may answer from now on
 		if fill, err := e.spool(x.r.Context(), j, l, a.stored, a.Body, a.ContentLength); err == nil {
-			posted = nil
+			posted, ticket = nil, purge.Ticket{} // they are over with the fill
 			x.deliverPosted(j, l, fill)
 			return
 		}
@@ -202,6 +202,7 @@ func (x *exchange) deliverPosted(j *job, l *landing, fill func()) {
 	done := make(chan struct{})
 	x.e.spawn(func() {
 		defer close(done)
+		defer j.ticket.End()
 		defer j.f.End()
 		fill()
 	})
@@ -256,22 +257,24 @@ func (e *Engine) forgetGroups(ctx context.Context, target *canon.Target, groups 
 		return
 	}
 	slices.Sort(groups)
-	o := purge.Order{By: "an answer of " + target.Host}
+	var selectors []purge.Selector
 	for _, g := range slices.Compact(groups) {
-		if s := (purge.Selector{Group: g, Origin: target.Scheme + "://" + target.Host}); s.Valid() == nil && len(o.Selectors) < purge.MaxSelectors {
-			o.Selectors = append(o.Selectors, s)
+		if s := (purge.Selector{Group: g, Origin: target.Scheme + "://" + target.Host}); s.Valid() == nil { // or nothing can be in it
+			selectors = append(selectors, s)
 		}
 	}
-	if len(o.Selectors) == 0 {
-		return // nothing can be in them
+	for some := range slices.Chunk(selectors, purge.MaxSelectors) {
+		before := e.Ledger.Stamp()
+		r, err := e.Purge(ctx, purge.Order{Selectors: some, By: "an answer of " + target.Host})
+		if errors.Is(err, purge.ErrFull) { // better too much than too little
+			r, _ = e.Purge(ctx, purge.Order{Selectors: []purge.Selector{{All: true}}, By: "an answer of " + target.Host})
+		}
+		if before == res.Stamp && uint64(r.ID) == before+1 {
+			res.Stamp = uint64(r.ID) // it is what it was made with, and nothing else came between
+		}
 	}
-	before := e.Ledger.Stamp()
-	r, err := e.Purge(ctx, o)
-	if errors.Is(err, purge.ErrFull) {
-		e.Ledger.Bump() // better too much than too little
-	}
-	if before == res.Stamp && uint64(r.ID) == before+1 {
-		res.Stamp = uint64(r.ID) // it is what it was made with, and nothing else came between
+	if len(selectors) > 0 && e.Purged != nil {
+		e.Purged()
 	}
 }
 

@@ -20,7 +20,10 @@ import (
 const (
 	// examples is how many URLs a Preview names, and maxPreviewed how many it tells apart.
 	examples     = 10
-	maxPreviewed = 4 << 20
+	maxPreviewed = 512 << 10
+
+	// maxHot is how long the URLs that Hot gathers are together at most, in octets.
+	maxHot = 16 << 20
 )
 
 // Preview goes through all that is kept, and tells what o would find. It purges nothing.
@@ -29,6 +32,8 @@ func (e *Engine) Preview(ctx context.Context, o purge.Order) (p purge.Preview, e
 	if err != nil {
 		return p, err
 	}
+	e.previewing.Lock() // each may take room
+	defer e.previewing.Unlock()
 	if e.walker == nil {
 		return p, errUnwalkable
 	}
@@ -41,7 +46,7 @@ func (e *Engine) Preview(ctx context.Context, o purge.Order) (p purge.Preview, e
 			return pace.rest(ctx)
 		}
 		res, err := decoder.Decode(head, terms)
-		if err != nil || !q.Names(e.subject(key, res, terms)) {
+		if err != nil || !q.Names(e.subject(key, res)) {
 			return pace.rest(ctx)
 		}
 		p.Objects++
@@ -119,7 +124,7 @@ func (e *Engine) Hot(ctx context.Context, most int) []string {
 			return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(a, b))
 		})
 	}
-	known := make(map[string]bool, len(urls))
+	known, octets := make(map[string]bool, len(urls)), 0
 	for _, u := range urls {
 		known[u] = true
 	}
@@ -130,8 +135,9 @@ func (e *Engine) Hot(ctx context.Context, most int) []string {
 		if t, ours := canon.ParseKey(key, e.Site); ours && !known[t.String()] {
 			known[t.String()] = true
 			urls = append(urls, t.String())
+			octets += len(t.String())
 		}
-		return len(urls) < most
+		return len(urls) < most && octets < maxHot
 	})
 	return urls[:min(len(urls), most)]
 }

@@ -22,7 +22,7 @@ func (k *kept) verdict(key []byte, e *Engine) purge.Verdict {
 	}
 	s := k.subject.Load()
 	if s == nil {
-		if k.fleeting && len(k.Marks)+len(k.Header["Cache-Groups"]) == 0 && e.Ledger.Passes(k.Stamp, k.labels()) {
+		if k.fleeting && len(k.Marks)+len(k.Header["Cache-Groups"]) == 0 && e.Ledger.Passes(k.Stamp, e.labels(k)) {
 			return purge.Clean
 		}
 		s = e.enroll(key, k)
@@ -32,15 +32,15 @@ func (k *kept) verdict(key []byte, e *Engine) purge.Verdict {
 
 // enroll has the Ledger remember what it says of k.
 func (e *Engine) enroll(key []byte, k *kept) *purge.Subject {
-	s := e.subject(key, k.Stored, &k.policy.Terms)
+	s := e.subject(key, k.Stored)
 	k.subject.Store(s)
 	return s
 }
 
 // labels are those of k, for the Ledger, but for groups.
-func (k *kept) labels() iter.Seq[uint64] {
+func (e *Engine) labels(k *kept) iter.Seq[uint64] {
 	return func(yield func(uint64) bool) {
-		for tag := range k.EachTag(&k.policy.Terms) {
+		for tag := range k.EachTag(&e.labelling) {
 			if !yield(purge.TagLabel(tag)) {
 				return
 			}
@@ -50,13 +50,13 @@ func (k *kept) labels() iter.Seq[uint64] {
 
 // subject is res, kept under key or about to be, for the Ledger to judge. What was purged
 // of from, which it was made of and which may have other labels, it has too; nil is nothing.
-func (e *Engine) subject(key []byte, res *rules.Stored, terms *rules.Terms, from ...*rules.Stored) *purge.Subject {
+func (e *Engine) subject(key []byte, res *rules.Stored, from ...*rules.Stored) *purge.Subject {
 	target, _ := canon.ParseKey(key, e.Site)
 	k := &purge.Kept{Stamp: res.Stamp, Marks: res.Marks, Target: target}
 	for _, s := range append(from, res) {
 		if s != nil {
-			tags, _ := s.Tags(terms)
-			k.Tags, k.Groups = append(k.Tags, tags...), append(k.Groups, s.Groups(terms)...)
+			tags, _ := s.Tags(&e.labelling)
+			k.Tags, k.Groups = append(k.Tags, tags...), append(k.Groups, s.Groups(&e.labelling)...)
 		}
 	}
 	return e.Ledger.Subject(k)
@@ -68,11 +68,11 @@ func (e *Engine) subject(key []byte, res *rules.Stored, terms *rules.Terms, from
 //
 // The caller has a Ticket since before it was asked for, and stores what it gets before
 // the Ticket ends: so no purge is missed that leaves the Ledger meanwhile.
-func (e *Engine) judged(key []byte, res *rules.Stored, terms *rules.Terms, from ...*rules.Stored) (_ *rules.Stored, ok bool) {
+func (e *Engine) judged(key []byte, res *rules.Stored, from ...*rules.Stored) (_ *rules.Stored, ok bool) {
 	if !e.Ledger.Concerns(res.Stamp, res.Marks) {
 		return res, true
 	}
-	s := e.subject(key, res, terms, from...)
+	s := e.subject(key, res, from...)
 	switch s.Verdict() {
 	case purge.Gone:
 		return nil, false
@@ -89,9 +89,9 @@ func (e *Engine) judged(key []byte, res *rules.Stored, terms *rules.Terms, from 
 // Ticket of judged still.
 func (e *Engine) stored(j *job, id store.ID, res *rules.Stored, from ...*rules.Stored) {
 	ctx := context.WithoutCancel(e.ctx)
-	kept, ok := e.judged(j.key, res, &j.policy.Terms, from...)
+	kept, ok := e.judged(j.key, res, from...)
 	switch {
-	case ok && len(kept.Marks) == len(res.Marks):
+	case ok && slices.Equal(kept.Marks, res.Marks):
 		return
 	case ok && e.Store.Amend(ctx, j.key, id, j.policy.head(rules.Kept(kept, &j.policy.Terms))) == nil:
 		return
@@ -109,23 +109,23 @@ func (e *Engine) outdone(ctx context.Context, j *job, res *rules.Stored) bool {
 
 // purged tells whether res, which is to be kept under key, was purged since it was asked for.
 // For from see subject.
-func (e *Engine) purged(key []byte, res *rules.Stored, terms *rules.Terms, from *rules.Stored) bool {
-	return e.Ledger.Concerns(res.Stamp, res.Marks) && e.subject(key, res, terms, from).Verdict() != purge.Clean
+func (e *Engine) purged(key []byte, res *rules.Stored, from *rules.Stored) bool {
+	return e.Ledger.Concerns(res.Stamp, res.Marks) && e.subject(key, res, from).Verdict() != purge.Clean
 }
 
 // overtook tells whether what another's fetch has brought was purged since it was asked for:
 // what has left the Ledger since has marked the landing before.
 func (x *exchange) overtook(l *landing) bool {
-	return x.e.purged(x.key, l.res, &x.policy.Terms, l.from) || l.purged.Load()
+	return x.e.purged(x.key, l.res, l.from) || l.purged.Load()
 }
 
 // over ends the Ticket of j, which came to l. Some who have waited for l may look at it
 // only when the purges that it lives with have left the Ledger.
 func (e *Engine) over(j *job, l *landing) {
-	if l.res != nil && e.purged(j.key, l.res, &j.policy.Terms, l.from) {
+	if l.res != nil && e.purged(j.key, l.res, l.from) {
 		l.purged.Store(true)
 	}
-	j.ticket.End()
+	j.release()
 }
 
 // Purge takes an Order: see purge.Ledger.Publish. What it names by URLs alone is gone
@@ -161,6 +161,14 @@ func (e *Engine) Settle(ctx context.Context, o purge.Order) bool {
 		all = all && visited
 	}
 	return all
+}
+
+// Sync returns when what Walk has done outlasts a failure of power, if the store lasts.
+func (e *Engine) Sync(ctx context.Context) error {
+	if s, ok := e.keeper.(interface{ Sync(context.Context) error }); ok {
+		return s.Sync(ctx)
+	}
+	return nil
 }
 
 // Walk goes through all that is kept, and forgets or marks what the Ledger has purged.
@@ -321,13 +329,13 @@ func (e *Engine) settleHead(ctx context.Context, key store.Key, entry store.Entr
 	if err != nil {
 		return nil // nobody is given it
 	}
-	s := e.subject(key, res, &p.Terms)
+	s := e.subject(key, res)
 	switch s.Verdict() {
 	case purge.Gone:
 		err = e.Store.Remove(ctx, key, entry.ID)
 	case purge.Stale:
 		marks := e.Ledger.Marks(s)
-		if len(marks) == len(res.Marks) {
+		if slices.Equal(marks, res.Marks) {
 			return nil
 		}
 		marked := *res

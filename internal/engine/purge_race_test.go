@@ -274,7 +274,7 @@ func racePurges(t *testing.T, s store.Store) {
 	r.e = engine.New(engine.Config{Store: s, Forward: r, Standing: r.table})
 	ctx, cancel := context.WithCancel(context.Background())
 	var tending, readers, purgers sync.WaitGroup
-	tending.Go(func() { r.e.Ledger.Tend(ctx, r.e.Walk) })
+	tending.Go(func() { r.e.Ledger.Tend(ctx, r.e) })
 	stop := time.Now().Add(raceTime)
 	var over atomic.Bool
 	for n := range 6 {

@@ -45,6 +45,7 @@ type spool struct {
 	stopped error
 	cause   error  // how the origin broke it off; nil: it has not
 	lost    string // why it will not be in the store, once that is known
+	dropped func() // called then; nil: nobody is told
 }
 
 func newSpool(w store.Writer, size int64) *spool {
@@ -78,6 +79,9 @@ func (s *spool) overflow() {
 		s.relay.join(r)
 	}
 	s.w.Abort(errOverflow)
+	if s.dropped != nil {
+		s.dropped()
+	}
 }
 
 // stop has writes to a body that is not kept fail from now on, also those that

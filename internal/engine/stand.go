@@ -110,7 +110,7 @@ func (x *exchange) stand(k *kept, c *slice, a *standing.Answer) bool {
 		Key: append(a.Key[:0], x.key...), ID: k.entry.ID, Rev: k.entry.Rev, Off: c.off, Size: c.n,
 		Status: c.status, Why: d.Why,
 		From: x.steady, Age: d.Age, TTL: d.TTL(), Head: a.Head[:0], Moment: x.moment,
-		Ledger: x.e.Ledger, Stamp: k.Stamp, Subject: k.subject.Load(), Labels: slices.AppendSeq(a.Labels[:0], k.labels()), Grouped: len(k.Header["Cache-Groups"]) > 0,
+		Ledger: x.e.Ledger, Stamp: k.Stamp, Subject: k.subject.Load(), Labels: slices.AppendSeq(a.Labels[:0], x.e.labels(k)), Grouped: len(k.Header["Cache-Groups"]) > 0,
 	}
 	if len(x.r.Header["Range"]) > 0 { // which HEAD does not heed (RFC 9110 §14.2)
 		a.Method = x.r.Method

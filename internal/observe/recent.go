@@ -11,8 +11,9 @@ const (
 	// SampleEvery is how many requests there are for one that Recent remembers.
 	SampleEvery = 64
 
-	// samples is how many it remembers.
+	// samples is how many it remembers, and longest how long each is at most, in octets.
 	samples = 8192
+	longest = 512
 )
 
 // A Sample is a request that was answered.
@@ -40,6 +41,9 @@ func (r *Recent) Saw(host, target string, at time.Time) {
 
 // Note notes a request, which stands for SampleEvery of them.
 func (r *Recent) Note(host, target string, at time.Time) {
+	if len(host)+len(target) > longest {
+		return // anybody can make them long
+	}
 	s := Sample{strings.Clone(host), strings.Clone(target), at}
 	r.mu.Lock()
 	defer r.mu.Unlock()

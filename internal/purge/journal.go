@@ -49,10 +49,13 @@ type Journal struct {
 	fresh   bool // there was none that could be read
 	run     uint64
 	jobs    []jobLine // that were found
+	undone  []ID
 
-	mu    sync.Mutex
-	files []*journalFile
-	lines uint64 // that were written, in all runs
+	mu     sync.Mutex
+	files  []*journalFile
+	lines  uint64    // that were written, in all runs
+	tried  time.Time // when a file that had failed was tried again
+	closed bool
 
 	syncing sync.Mutex
 	synced  atomic.Uint64 // lines
@@ -73,6 +76,7 @@ type line struct {
 	Line    uint64   `json:"line"`
 	Run     uint64   `json:"run,omitempty"`
 	Lineage string   `json:"lineage,omitempty"`
+	Undone  []ID     `json:"undone,omitempty"`
 	Job     *jobLine `json:"job,omitempty"`
 }
 
@@ -86,6 +90,7 @@ type jobLine struct {
 	Objects int64     `json:"objects,omitempty"`
 	Bytes   int64     `json:"bytes,omitempty"`
 	Undone  bool      `json:"undone,omitempty"`
+	Covers  bool      `json:"covers,omitempty"`
 }
 
 // OpenJournal reads what is in the folders, of which there is at least one, and begins
@@ -102,7 +107,7 @@ func OpenJournal(folders []Folder, notes func(string)) (*Journal, error) {
 		case err != nil:
 			notes(fmt.Sprintf("disk %s: its journal of purges cannot be read: %v", f.Name, err))
 		case j.lineage == "", header.Lineage == j.lineage && header.Line > j.lines:
-			j.lineage, j.run, j.lines, j.jobs = header.Lineage, header.Run, header.Line, found
+			j.lineage, j.run, j.lines, j.jobs, j.undone = header.Lineage, header.Run, header.Line, found, header.Undone
 		}
 		j.files = append(j.files, &journalFile{Folder: f})
 	}
@@ -115,7 +120,7 @@ func OpenJournal(folders []Folder, notes func(string)) (*Journal, error) {
 	for i := range j.jobs {
 		all[i] = &j.jobs[i]
 	}
-	if err := j.rewrite(all); err != nil {
+	if err := j.rewrite(all, j.undone); err != nil {
 		return nil, err
 	}
 	return j, nil
@@ -190,18 +195,25 @@ func decodeLine(text []byte) (l line, ok bool) {
 }
 
 func encodeLine(l *line) []byte {
-	body, err := json.Marshal(l)
-	if err != nil {
+	text := bytes.NewBuffer(make([]byte, sumLen, 512))
+	e := json.NewEncoder(text)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(l); err != nil {
 		panic(err) // of nothing but strings, numbers and times of this age
 	}
-	return fmt.Appendf(nil, "%08x %s\n", crc32.Checksum(body, castagnoli), body)
+	b := text.Bytes()
+	copy(b, fmt.Sprintf("%08x ", crc32.Checksum(b[sumLen:len(b)-1], castagnoli)))
+	return b
 }
 
 // rewrite has the files hold these jobs and nothing else. A file that cannot be written
 // must not be believed by a later run, and loses its name. The caller holds mu, or is the only one.
-func (j *Journal) rewrite(jobs []*jobLine) error {
+func (j *Journal) rewrite(jobs []*jobLine, undone []ID) error {
+	if j.closed {
+		return errClosed
+	}
 	j.lines++
-	text := encodeLine(&line{Line: j.lines, Run: j.run, Lineage: j.lineage})
+	text := encodeLine(&line{Line: j.lines, Run: j.run, Lineage: j.lineage, Undone: undone})
 	for _, job := range jobs {
 		j.lines++
 		text = append(text, encodeLine(&line{Line: j.lines, Job: job})...)
@@ -286,8 +298,11 @@ func (j *Journal) wait(upTo uint64) error {
 	}
 	j.mu.Lock()
 	upTo = j.lines
-	files := append([]*journalFile(nil), j.files...)
+	files, closed := append([]*journalFile(nil), j.files...), j.closed
 	j.mu.Unlock()
+	if closed {
+		return errClosed
+	}
 	var errs []error
 	whole := false
 	for _, f := range files {
@@ -325,7 +340,14 @@ func (j *Journal) bloated(needed int) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, f := range j.files {
-		if f.failed != nil || f.lines > 2*needed+slack || f.size > 2*f.base+slackOctets {
+		switch {
+		case f.failed != nil:
+			if time.Since(j.tried) < retry {
+				continue // each attempt writes all there is
+			}
+			j.tried = time.Now()
+			return true
+		case f.lines > 2*needed+slack, f.size > 2*f.base+slackOctets, f.size > maxJournal/2 && f.size > f.base:
 			return true
 		}
 	}
@@ -334,8 +356,11 @@ func (j *Journal) bloated(needed int) bool {
 
 // Close lets go of the files.
 func (j *Journal) Close() error {
+	j.syncing.Lock()
+	defer j.syncing.Unlock()
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.closed = true
 	var errs []error
 	for _, f := range j.files {
 		if f.file != nil {
@@ -345,3 +370,5 @@ func (j *Journal) Close() error {
 	}
 	return errors.Join(errs...)
 }
+
+var errClosed = errors.New("the journal of purges is closed")

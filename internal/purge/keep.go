@@ -1,13 +1,16 @@
 package purge
 
-import "slices"
+import (
+	"maps"
+	"slices"
+)
 
 // load takes over what the Journal has: what was in force still is, under the same
 // numbers, so that nothing is purged twice.
 func (l *Ledger) load(lines []jobLine) {
 	for i := range lines {
 		j, in := &job{}, &lines[i]
-		j.id, j.order, j.created, j.walked, j.durable = in.ID, in.Order, in.Created, in.Walked, true
+		j.id, j.order, j.created, j.walked, j.covers, j.durable = in.ID, in.Order, in.Created, in.Walked, in.Covers, true
 		j.seq, j.state, j.changed = in.Seq, in.State, make(chan struct{})
 		j.objects.Store(in.Objects)
 		j.bytes.Store(in.Bytes)
@@ -44,7 +47,7 @@ func (l *Ledger) load(lines []jobLine) {
 func (l *Ledger) line(j *job) *jobLine {
 	return &jobLine{
 		ID: j.id, Order: j.order, Created: j.created, Seq: j.seq, State: j.state, Walked: j.walked,
-		Objects: j.objects.Load(), Bytes: j.bytes.Load(), Undone: l.undone[j.id],
+		Objects: j.objects.Load(), Bytes: j.bytes.Load(), Undone: l.undone[j.id], Covers: j.covers,
 	}
 }
 
@@ -76,13 +79,14 @@ func (l *Ledger) rewrite() {
 	for _, id := range l.order {
 		lines = append(lines, l.line(l.jobs[id]))
 	}
+	undone := slices.Sorted(maps.Keys(l.undone))
 	l.mu.RUnlock()
 	j := l.opt.Journal
 	j.syncing.Lock()
 	defer j.syncing.Unlock()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	_ = j.rewrite(lines)
+	_ = j.rewrite(lines, undone)
 }
 
 // settle waits until what was written is durable.

@@ -37,6 +37,10 @@ const (
 	maxOctets     = 32 << 20
 	maxRemembered = 8 << 20
 
+	// maxUndone is how many purges that were undone are known at most: what others had marked
+	// is stale again.
+	maxUndone = 10_000
+
 	// selectorLen is what a Selector is counted for beside its octets.
 	selectorLen = 200
 
@@ -124,8 +128,11 @@ func New(opt Options) *Ledger {
 	l.tokens.init()
 	if j := opt.Journal; j != nil {
 		l.issued = j.run << runBits
+		for _, id := range j.undone {
+			l.undone[id] = true
+		}
 		l.load(j.jobs)
-		j.jobs = nil
+		j.jobs, j.undone = nil, nil
 	}
 	l.last.Store(l.issued)
 	return l
@@ -330,11 +337,11 @@ func (l *Ledger) enforce(j *job, seq uint64) {
 			l.urls[c.url] = append(l.urls[c.url], r)
 		}
 	}
-	// In this order: who asks for something with the new stamp asks after this, and what
-	// was asked for before is older than the rules that are there by now.
-	l.last.Store(j.seq)
+	// The stamp last: who asks for something with it finds the rules, and what was asked for
+	// before is judged by them already.
 	l.newest.Store(j.seq)
 	l.version.Store(version)
+	l.last.Store(j.seq)
 	j.tell()
 	if slices.ContainsFunc(j.parts, func(c compiled) bool { return c.all }) && j.order.Mode == Refetch && j.order.End.IsZero() {
 		l.cover(j)
@@ -359,9 +366,9 @@ func (l *Ledger) Bump() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.bumped = l.issue()
-	l.last.Store(l.bumped)
 	l.newest.Store(l.bumped)
 	l.version.Add(1)
+	l.last.Store(l.bumped) // last, as in enforce
 }
 
 // release has lookups obey j no more, and makes room in the history for it. The caller
@@ -447,9 +454,14 @@ func (l *Ledger) trim() {
 		}
 		number, octets = number-1, octets-j.load().octets
 		delete(l.jobs, id)
-		delete(l.undone, id)
 		return true
 	})
+	for id := range l.undone { // their marks outlast them
+		if len(l.undone) <= maxUndone {
+			break
+		}
+		delete(l.undone, id)
+	}
 }
 
 // tell wakes who waits for j to change.
@@ -610,7 +622,9 @@ func (l *Ledger) naming(s *Subject) (jobs []*job) {
 // Marks are those of s, and the jobs that have made it stale: what is kept with it, so
 // that they need not be in force any more.
 func (l *Ledger) Marks(s *Subject) []uint64 {
-	marks := slices.Clone(s.marks)
+	l.mu.RLock()
+	marks := slices.DeleteFunc(slices.Clone(s.marks), func(m uint64) bool { return l.undone[ID(m)] })
+	l.mu.RUnlock()
 	for _, j := range l.about(s) {
 		if j.order.Mode == Refresh {
 			marks = append(marks, uint64(j.id))

@@ -384,7 +384,7 @@ func TestPRG05_AJobStaysAsLongAsItsTickets(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			l.Tend(ctx, func(context.Context) error { walks++; return nil })
+			l.Tend(ctx, walker(func(context.Context) error { walks++; return nil }))
 		}()
 		old := l.Begin()
 		s := asked(t, l, "red")
@@ -416,12 +416,12 @@ func TestAWalkThatFailedIsTriedAgain(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			l.Tend(ctx, func(context.Context) error {
+			l.Tend(ctx, walker(func(context.Context) error {
 				if walks++; walks == 1 {
 					return errors.New("unread")
 				}
 				return nil
-			})
+			}))
 		}()
 		visited := publish(t, l, Refetch, Selector{URL: "/x"})
 		l.Visited(visited.ID)
@@ -449,7 +449,7 @@ func TestPRG05_AWalkIsForThoseBeforeIt(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			l.Tend(ctx, func(context.Context) error { <-step; return nil })
+			l.Tend(ctx, walker(func(context.Context) error { <-step; return nil }))
 		}()
 		first := publish(t, l, Refetch, red)
 		synctest.Wait()
@@ -477,7 +477,7 @@ func TestJobsBeginByTheClockAndOnlyOnce(t *testing.T) {
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
-				l.Tend(ctx, func(context.Context) error { return nil })
+				l.Tend(ctx, walker(func(context.Context) error { return nil }))
 			}()
 			synctest.Wait()
 			s := asked(t, l, "red")
@@ -525,3 +525,10 @@ func TestReceiptsTellWhatWasFound(t *testing.T) {
 		t.Error("names of modes")
 	}
 }
+
+// A walker is a Keeper whose changes last at once.
+type walker func(context.Context) error
+
+func (w walker) Walk(ctx context.Context) error { return w(ctx) }
+
+func (walker) Sync(context.Context) error { return nil }

@@ -85,15 +85,23 @@ const (
 	tick = time.Minute
 )
 
-// Tend begins and ends jobs when it is time to, and has w go through what is kept for
+// A Keeper is what is gone through.
+type Keeper interface {
+	// Walk goes through all that is kept, and forgets or marks what was purged.
+	Walk(context.Context) error
+	// Sync returns when all that was forgotten and marked stays so, whatever happens.
+	Sync(context.Context) error
+}
+
+// Tend begins and ends jobs when it is time to, and has k go through what is kept for
 // those in force, until ctx ends.
-func (l *Ledger) Tend(ctx context.Context, w func(ctx context.Context) error) {
+func (l *Ledger) Tend(ctx context.Context, k Keeper) {
 	var tending sync.WaitGroup
 	tending.Go(func() { l.keepTime(ctx) })
 	defer tending.Wait()
 	for {
-		due, walk := l.due()
-		if len(due) == 0 {
+		visited, due := l.due()
+		if len(visited)+len(due) == 0 {
 			select {
 			case <-l.wake:
 				continue
@@ -101,18 +109,7 @@ func (l *Ledger) Tend(ctx context.Context, w func(ctx context.Context) error) {
 				return
 			}
 		}
-		var err error
-		if walk {
-			err = w(ctx)
-		}
-		if err == nil {
-			err = l.tokens.await(ctx)
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		if err == nil {
-			l.Walked(due...)
+		if l.tend(ctx, k, visited, due) == nil {
 			continue
 		}
 		select {
@@ -123,16 +120,37 @@ func (l *Ledger) Tend(ctx context.Context, w func(ctx context.Context) error) {
 	}
 }
 
-// due are the jobs in force, and whether there is any for which all that is kept is still
-// to be gone through.
-func (l *Ledger) due() (ids []ID, walk bool) {
+// tend ends the jobs that were visited, and those due after a walk.
+func (l *Ledger) tend(ctx context.Context, k Keeper, visited, due []ID) error {
+	var failed error
+	if len(due) > 0 {
+		if failed = k.Walk(ctx); failed == nil {
+			visited = append(visited, due...)
+		}
+	}
+	if err := l.tokens.await(ctx); err != nil {
+		return err
+	}
+	if err := k.Sync(ctx); err != nil {
+		return err
+	}
+	l.Walked(visited...)
+	return failed
+}
+
+// due are the jobs in force: those about which all was gone through that is kept, and the
+// others.
+func (l *Ledger) due() (visited, due []ID) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	for _, j := range l.force {
-		ids = append(ids, j.id)
-		walk = walk || !j.walked
+		if j.walked {
+			visited = append(visited, j.id)
+		} else {
+			due = append(due, j.id)
+		}
 	}
-	return ids, walk
+	return visited, due
 }
 
 // Visited says that all that was kept was gone through that the job can be about.

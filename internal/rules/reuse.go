@@ -112,7 +112,7 @@ func (d *Decision) decide(req *Request, stored *Stored, terms *Terms, purged boo
 		d.serve(ServeThenValidate, "stale-while-revalidate (RFC 5861 3)")
 	case overdue < terms.SoftTTL:
 		d.serve(ServeThenValidate, "within soft-ttl (RFC 9111 4.2.4)")
-	case terms.Heeds(RequestMaxStale) && ask.MaxStale.Present && overdue <= ask.MaxStale.Value:
+	case terms.Heeds(RequestMaxStale) && ask.MaxStale.Present && overdue <= ask.MaxStale.Value && !purged:
 		d.serve(Serve, "client max-stale (RFC 9111 5.2.1.2)")
 	default:
 		d.forward(stored, Stale, "stale (RFC 9111 4.3)")

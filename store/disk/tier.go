@@ -73,13 +73,19 @@ func (v *volume) full() bool {
 // Flush waits until all that was appended so far was handed to the operating
 // system, so that as much as Options.Buffer can be Put again. It fails if ctx
 // ends.
-func (s *Store) Flush(ctx context.Context) error {
+func (s *Store) Flush(ctx context.Context) error { return s.settle(ctx, false) }
+
+// Sync returns when all that was changed before outlasts a failure of power, on the
+// disks that work. It fails only with the error of ctx.
+func (s *Store) Sync(ctx context.Context) error { return s.settle(ctx, true) }
+
+func (s *Store) settle(ctx context.Context, durable bool) error {
 	for _, d := range s.disks {
 		v := d.volume.Load()
 		v.mu.Lock()
 		ticket := v.log.given
 		v.mu.Unlock()
-		if err := v.wait(ctx, ticket, false); err != nil && ctx.Err() != nil {
+		if err := v.wait(ctx, ticket, durable); err != nil && ctx.Err() != nil {
 			return err
 		}
 	}

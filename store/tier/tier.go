@@ -108,6 +108,9 @@ func New(opts memory.Options, lower *disk.Store) *Store {
 // Memory returns the upper tier, for its figures.
 func (s *Store) Memory() *memory.Store { return s.memory }
 
+// Sync returns when all that was changed on disk before outlasts a failure of power.
+func (s *Store) Sync(ctx context.Context) error { return s.disk.Sync(ctx) }
+
 // Ready is closed when the Store shows all that the disk had before a restart: see
 // disk.Store.Ready.
 func (s *Store) Ready() <-chan struct{} { return s.disk.Ready() }
