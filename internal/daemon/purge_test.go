@@ -137,20 +137,22 @@ func (s *shelf) ask(path string) string {
 	return string(body)
 }
 
-// renewed asks for what was purged until it is new: what was purged softly is served once more, and
-// validated behind that.
-func (s *shelf) renewed(mode purge.Mode, path, was, want string) {
+// renewed asks for what was purged until it is new, and returns it: what was purged softly is
+// served once more, and validated behind that. A busy disk may have the store not take an
+// answer at once, and the origin asked again.
+func (s *shelf) renewed(mode purge.Mode, path, was string) string {
 	s.t.Helper()
 	if mode == purge.Refresh {
 		s.get(path, was)
 	}
 	got := s.ask(path)
-	for mode == purge.Refresh && got == was {
+	for got == was && mode == purge.Refresh {
 		got = s.ask(path)
 	}
-	if got != want {
-		s.t.Fatalf("%s is %q, want %q", path, got, want)
+	if got == was {
+		s.t.Fatalf("%s is %q still", path, got)
 	}
+	return got
 }
 
 // wantAsked fails the test unless so many requests have come to the origin.
@@ -213,10 +215,11 @@ func TestRestartWithPurgesInForce(t *testing.T) {
 			for i := range n {
 				s.purge(mode, purge.Selector{Tag: path(i)[1:]})
 			}
+			renewed := make([]string, n)
 			for i := range n / 2 {
-				s.renewed(mode, path(i), path(i)+" 1", path(i)+" 2")
+				renewed[i] = s.renewed(mode, path(i), path(i)+" 1")
 			}
-			s.wantAsked(n + n/2)
+			asked := s.origin.count()
 			s.stop()
 			release()
 			var again func()
@@ -228,13 +231,13 @@ func TestRestartWithPurgesInForce(t *testing.T) {
 				}
 			})
 			for i := range n / 2 {
-				s.get(path(i), path(i)+" 2")
+				s.get(path(i), renewed[i])
 			}
-			s.wantAsked(n + n/2)
+			s.wantAsked(asked) // and not once more
 			for i := n / 2; i < n; i++ {
-				s.renewed(mode, path(i), path(i)+" 1", path(i)+" 2")
+				renewed[i] = s.renewed(mode, path(i), path(i)+" 1")
 			}
-			s.wantAsked(2 * n)
+			asked = s.origin.count()
 			again()
 			all, err := s.admin.Receipts(t.Context())
 			if err != nil || len(all) != n {
@@ -247,9 +250,9 @@ func TestRestartWithPurgesInForce(t *testing.T) {
 			}
 			s.restart()
 			for i := range n {
-				s.get(path(i), path(i)+" 2")
+				s.get(path(i), renewed[i])
 			}
-			s.wantAsked(2 * n)
+			s.wantAsked(asked)
 		})
 	}
 }
@@ -319,7 +322,7 @@ func TestSoftPurgeIsUndone(t *testing.T) {
 	if soft.Objects != 3 {
 		t.Errorf("%+v", soft)
 	}
-	s.renewed(purge.Refresh, "/b", "/b 1", "/b 2")
+	s.renewed(purge.Refresh, "/b", "/b 1")
 	r, err := s.admin.Undo(t.Context(), soft.ID)
 	if err != nil || r.State != purge.Undone || r.Applied {
 		t.Errorf("%+v %v", r, err)
