@@ -231,6 +231,7 @@ func (x *exchange) cached() {
 			if x.deliverStored(x.chosen(), &d) {
 				return
 			}
+			x.refreshes = false // it was replaced meanwhile, perhaps by something fresh
 			continue
 		case rules.Refuse:
 			x.uncached()
