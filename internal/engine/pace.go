@@ -9,8 +9,8 @@ import (
 const (
 	// stretch is how long work in the background goes on before it rests, and rest how
 	// many times as long it rests then: requests come first.
-	stretch = 100 * time.Microsecond
-	resting = 3
+	stretch = 50 * time.Microsecond
+	resting = 5
 )
 
 // A pace keeps work in the background from taking a whole core.
