@@ -303,6 +303,7 @@ func TestPRG03_ByTagHostPrefixAndEverything(t *testing.T) {
 				for _, u := range all {
 					w.Get(u)
 				}
+				w.Settle() // as Walked asks for: nothing is on its way any more
 				r := purged(t, w, mode, what)
 				walked(t, w)
 				w.Engine.Ledger.Walked(r.ID)
