@@ -26,10 +26,11 @@ func (x *exchange) refresh() {
 		d.Action = rules.Validate
 	}
 	lane := x.req.Variant(x.chosen().Vary)
-	since := x.since()
 	f, leader := x.e.flights.Join(x.key, lane)
-	if !leader && x.tooOld(f, since) { // what it brings is no refresh for this request
-		f, leader = x.e.flights.Join(x.key, fmt.Sprintf("anew\x00%d\x00%s", since, lane))
+	if !leader {
+		if since := x.since(); x.tooOld(f, since) { // what it brings is no refresh for this request
+			f, leader = x.e.flights.Join(x.key, fmt.Sprintf("anew\x00%d\x00%s", since, lane))
+		}
 	}
 	if !leader {
 		return

@@ -120,28 +120,23 @@ func (p *Passing) keep(res *http.Response, stamp uint64) {
 	at.Arrived, at.Wall = e.Clock()
 	stored := rules.Receive(&req, res.StatusCode, message.EndToEnd(res.Header), at, terms)
 	stored.Stamp = stamp
-	ticket := e.Ledger.Begin()
-	if e.Ledger.Left() != p.left || !rules.Storable(&req, stored, p.target.URL(), terms).Store {
-		ticket.End()
+	if !rules.Storable(&req, stored, p.target.URL(), terms).Store {
 		return
 	}
 	req.Method = http.MethodGet // whom it may answer from now on
 	client, leave := context.WithCancel(p.r.Context())
-	j := &job{f: p.posted, ticket: ticket, policy: p.policy, key: e.key(&p.target), target: p.target, req: req, client: client}
+	j := &job{f: p.posted, policy: p.policy, key: e.key(&p.target), target: p.target, req: req, client: client}
 	var l landing
 	from := res.Body
-	fill, err := e.spool(e.ctx, j, &l, stored, from, res.ContentLength)
-	if err != nil {
+	fill := e.spoolPosted(e.ctx, j, &l, stored, from, res.ContentLength, p.left)
+	if fill == nil {
 		leave()
-		ticket.End()
 		return // the caller has the body as it came
 	}
 	res.Body, p.posted = &postedBody{body: l.first, leave: leave}, nil
 	unbind := context.AfterFunc(e.ctx, func() { _ = from.Close() }) // which ends a Read that waits
 	e.spawn(func() {
 		defer unbind()
-		defer ticket.End()
-		defer j.f.End()
 		fill()
 	})
 }

@@ -30,10 +30,10 @@ type interimResponse struct {
 
 // A job is one fetch: all it needs of the request that caused it.
 type job struct {
-	f      *flight.Flight[*landing]
-	ticket purge.Ticket // from fly on
-	// release ends the ticket of fly, once nothing can be kept any more. A client may take
-	// its time to read what is not.
+	f *flight.Flight[*landing]
+	// ticket is held from take on. release ends it, and may be called again: nothing can
+	// be kept any more. A client may take its time to read what is not.
+	ticket  purge.Ticket
 	release func()
 	policy  *Policy
 	key     []byte
@@ -162,6 +162,9 @@ func (x *exchange) job(f *flight.Flight[*landing], d *rules.Decision, background
 	return j
 }
 
+// take has j hold a ticket until release.
+func (j *job) take(t purge.Ticket) { j.ticket, j.release = t, sync.OnceFunc(t.End) }
+
 // mark is what the marks know the key by: what holds for one policy need not for
 // another.
 func (j *job) mark() []byte { return marked(j.key, j.req.Lane) }
@@ -191,8 +194,7 @@ func clearConditions(header http.Header) {
 // long as nobody but the client would miss it: others wait for a shared fetch,
 // and so does the store.
 func (e *Engine) fly(ctx context.Context, j *job) {
-	j.ticket = e.Ledger.Begin()
-	j.release = sync.OnceFunc(j.ticket.End)
+	j.take(e.Ledger.Begin())
 	j.f.Since.Store(j.ticket.Stamp)
 	for _, k := range []**kept{&j.stored, &j.validating, &j.replacing, &j.prefix} {
 		if *k != nil && (*k).verdict(j.key, e) == purge.Gone { // since it was looked up: a validation would bring it back

@@ -95,14 +95,11 @@ func (x *exchange) pass(reason rules.Reason, why string) {
 	if rules.Doubts(x.r.Method, a.StatusCode, a.stored.Header) {
 		e.doubt(x.r.Context(), &x.target, x.policy)
 	}
-	// Begun now, and not before the content has come: a client may take its time for that.
-	ticket := e.Ledger.Begin()
-	defer func() { ticket.End() }()
-	if posted != nil && e.Ledger.Left() == left && rules.Storable(&x.req, a.stored, x.target.URL(), &x.policy.Terms).Store {
-		j := &job{f: posted, ticket: ticket, policy: x.policy, key: bytes.Clone(x.key), target: x.target, req: x.req, client: x.r.Context()}
+	if posted != nil && rules.Storable(&x.req, a.stored, x.target.URL(), &x.policy.Terms).Store {
+		j := &job{f: posted, policy: x.policy, key: bytes.Clone(x.key), target: x.target, req: x.req, client: x.r.Context()}
 		j.req.Method = http.MethodGet // whom it may answer from now on
-		if fill, err := e.spool(x.r.Context(), j, l, a.stored, a.Body, a.ContentLength); err == nil {
-			posted, ticket = nil, purge.Ticket{} // they are over with the fill
+		if fill := e.spoolPosted(x.r.Context(), j, l, a.stored, a.Body, a.ContentLength, left); fill != nil {
+			posted = nil
 			x.deliverPosted(j, l, fill)
 			return
 		}
@@ -194,6 +191,23 @@ func asBrokenUpload(err error) *fault {
 	return f
 }
 
+// spoolPosted is spool for the answer to a POST, which was asked for when the Ledger's Left was
+// left. fill ends the flight too. It is nil if nothing is kept: then the body is as it came.
+func (e *Engine) spoolPosted(ctx context.Context, j *job, l *landing, res *rules.Stored, body io.ReadCloser, size int64, left uint64) (fill func()) {
+	j.take(e.Ledger.Begin()) // now, and not before the content has come: a client may take its time for that
+	if e.Ledger.Left() == left {
+		if fill, err := e.spool(ctx, j, l, res, body, size); err == nil {
+			return func() {
+				defer j.release()
+				defer j.f.End()
+				fill()
+			}
+		}
+	}
+	j.release()
+	return nil
+}
+
 // deliverPosted delivers the response to a POST while it goes into the store,
 // and ends its flight.
 func (x *exchange) deliverPosted(j *job, l *landing, fill func()) {
@@ -202,8 +216,6 @@ func (x *exchange) deliverPosted(j *job, l *landing, fill func()) {
 	done := make(chan struct{})
 	x.e.spawn(func() {
 		defer close(done)
-		defer j.ticket.End()
-		defer j.f.End()
 		fill()
 	})
 	x.deliverSpool(l, &rules.Decision{Action: rules.Validate})

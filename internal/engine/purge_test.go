@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"testing"
 	"time"
@@ -348,4 +349,30 @@ func TestPRG05_NobodyWaitsForWhatWouldNotDo(t *testing.T) {
 		first.Want(200, "slow")
 		w.Get("/a").WantMiss("stale") // an hour later
 	})
+}
+
+// What is on its way and will not be kept, such as an answer without an end to a POST, does not
+// keep purges in the ledger; nor does a POST whose content is still to come.
+func TestPurgesDoNotWaitForWhatIsNotKept(t *testing.T) {
+	for _, method := range []string{"POST", "PUT", "GET"} {
+		sim.Run(t, func(w *sim.World) {
+			w.Handle(func(r *http.Request) sim.Reply {
+				if r.URL.Path == "/late" {
+					return sim.Reply{Header: []string{"Cache-Control: max-age=60"}, Body: "page", Delay: time.Hour}
+				}
+				body, _ := io.Pipe() // which nobody ends
+				return sim.Reply{Header: []string{"Cache-Control: no-store"}, Stream: body}
+			})
+			ctx, leave := context.WithCancel(context.Background())
+			endless := w.Send(sim.Request(method, "/endless", "").WithContext(ctx))
+			w.Settle()
+			late := w.Start("POST", "/late", "content")
+			w.Settle()
+			purgeNow(t, w, purge.Refetch, purge.Selector{Tag: "red"})
+			carryOut(t, w)
+			leave()
+			endless.Wait()
+			late.Wait()
+		})
+	}
 }
