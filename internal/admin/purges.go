@@ -264,7 +264,7 @@ func (o *Options) repeat(w http.ResponseWriter, r *http.Request) {
 		o.explain(w, err)
 		return
 	}
-	again := before.Order
-	again.Start, again.End, again.By = time.Time{}, time.Time{}, "admin"
+	again := before.Order.Again()
+	again.By = "admin"
 	o.publish(w, r, again)
 }

@@ -1,6 +1,7 @@
 package canon
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"strings"
@@ -37,7 +38,7 @@ func ParseURL(text string) (Target, error) {
 		}
 		rest = rest[end:]
 	}
-	switch rest = escape(rest); {
+	switch rest = Escape(rest); {
 	case len(rest) > MaxTarget:
 		return t, fmt.Errorf("the URL has %d octets: more than the %d that a request may have", len(rest), MaxTarget)
 	case rest != "" && !clean(rest):
@@ -50,8 +51,8 @@ func ParseURL(text string) (Target, error) {
 	return t, nil
 }
 
-// escape writes blanks and octets beyond ASCII as a client has to.
-func escape(s string) string {
+// Escape writes blanks and octets beyond ASCII in a URL, or a part of one, as a client has to.
+func Escape(s string) string {
 	odd := func(c byte) bool { return c == ' ' || c >= 0x80 }
 	for i := 0; i < len(s); i++ {
 		if !odd(s[i]) {
@@ -68,6 +69,12 @@ func escape(s string) string {
 		return string(b)
 	}
 	return s
+}
+
+// Of tells whether AppendKey or AppendPathKey made key for the site.
+func Of(key []byte, site string) bool {
+	n, size := binary.Uvarint(key)
+	return size > 0 && n == uint64(len(site)) && bytes.HasPrefix(key[size:], []byte(site))
 }
 
 // ParseKey is what AppendKey or AppendPathKey made key of. It reports false for a key of

@@ -31,7 +31,7 @@ func (e *Engine) entries(ctx context.Context, key []byte, p *Policy) []*kept {
 // counted tells the Ledger that k, which was purged, is being replaced or refreshed.
 func (e *Engine) counted(key []byte, k *kept) {
 	if k.verdict(key, e) != purge.Clean {
-		e.Ledger.Count(k.subject.Load(), k.entry.Size)
+		e.Ledger.Find(k.subject.Load()).Count(k.entry.Size)
 	}
 }
 

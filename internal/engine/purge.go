@@ -78,7 +78,7 @@ func (e *Engine) judged(key []byte, res *rules.Stored, from ...*rules.Stored) (_
 		return nil, false
 	case purge.Stale:
 		marked := *res
-		marked.Marks = e.Ledger.Marks(s)
+		marked.Marks = e.Ledger.Find(s).Marks()
 		return &marked, true
 	}
 	return res, true
@@ -251,8 +251,7 @@ func (e *Engine) concerns(key store.Key, head []byte) bool {
 	if err != nil || !e.Ledger.Concerns(stamp, marks) {
 		return false // or it is not ours, or of another version: nobody is given it
 	}
-	_, ours := canon.ParseKey(key, e.Site)
-	return ours
+	return canon.Of(key, e.Site)
 }
 
 // lasting is a store that is still there after a restart, and may then be reading what it
@@ -330,22 +329,24 @@ func (e *Engine) settleHead(ctx context.Context, key store.Key, entry store.Entr
 		return nil // nobody is given it
 	}
 	s := e.subject(key, res)
-	switch s.Verdict() {
-	case purge.Gone:
+	v := s.Verdict()
+	if v == purge.Clean {
+		return nil
+	}
+	found := e.Ledger.Find(s)
+	if v == purge.Gone {
 		err = e.Store.Remove(ctx, key, entry.ID)
-	case purge.Stale:
-		marks := e.Ledger.Marks(s)
+	} else {
+		marks := found.Marks()
 		if slices.Equal(marks, res.Marks) {
 			return nil
 		}
 		marked := *res
 		marked.Marks = marks
 		err = e.Store.Amend(ctx, key, entry.ID, p.head(&marked))
-	default:
-		return nil
 	}
 	if err == nil {
-		e.Ledger.Count(s, entry.Size)
+		found.Count(entry.Size)
 	}
 	return err
 }

@@ -253,7 +253,7 @@ func (m *purgeModel) retract() {
 			m.begin(other)
 			m.facts = append(m.facts, other)
 			var r purge.Receipt
-			r, err = m.ledger.Repeat(f.id)
+			r, err = m.ledger.Publish(was.Order.Again())
 			other.id, other.acked = r.ID, m.tick()
 		})
 	}

@@ -110,6 +110,12 @@ type Order struct {
 	By string `json:"by,omitempty"`
 }
 
+// Again is o once more, from now on and without an end.
+func (o Order) Again() Order {
+	o.Start, o.End = time.Time{}, time.Time{}
+	return o
+}
+
 // A job is an Order that was taken. The Ledger guards it, but for what is atomic.
 type job struct {
 	id      ID

@@ -12,6 +12,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -562,56 +563,45 @@ func (l *Ledger) alter(id ID, do func(*job) error) (j *job, written uint64, err 
 	return j, l.write(j), nil
 }
 
-// Repeat publishes the Order of a job once more, from now on and without an end.
-func (l *Ledger) Repeat(id ID) (Receipt, error) {
-	l.mu.RLock()
-	j := l.jobs[id]
-	l.mu.RUnlock()
-	if j == nil {
-		return Receipt{}, ErrUnknown
-	}
-	o := j.order
-	o.Start, o.End = time.Time{}, time.Time{}
-	return l.Publish(o)
+// A Finding is what is in force about a Subject.
+type Finding struct {
+	subject *Subject
+	jobs    []*job // that have not marked it, as they came
 }
 
-// Count notes that the jobs that are about s have found it, with so many octets.
-func (l *Ledger) Count(s *Subject, bytes int64) {
-	for _, j := range l.about(s) {
+// Find finds out what is in force about s.
+func (l *Ledger) Find(s *Subject) Finding {
+	return Finding{s, slices.DeleteFunc(l.naming(s), func(j *job) bool { return slices.Contains(s.marks, uint64(j.id)) })}
+}
+
+// Count notes that the jobs have found the Subject, with so many octets.
+func (f Finding) Count(bytes int64) {
+	for _, j := range f.jobs {
 		j.objects.Add(1)
 		j.bytes.Add(bytes)
 	}
 }
 
-// about are the jobs in force that are about s and have not marked it, as they came.
-func (l *Ledger) about(s *Subject) []*job {
-	return slices.DeleteFunc(l.naming(s), func(j *job) bool { return slices.Contains(s.marks, uint64(j.id)) })
-}
-
 // naming are the jobs in force that are about s, as they came. It looks only at rules that
 // lead there: there may be many more in force.
 func (l *Ledger) naming(s *Subject) (jobs []*job) {
-	add := func(rules ...*rule) {
-		for _, r := range rules {
-			if s.stamp < r.seq {
-				jobs = append(jobs, r.job)
-			}
+	add := func(r *rule) {
+		if s.stamp < r.seq {
+			jobs = append(jobs, r.job)
 		}
 	}
 	l.mu.RLock()
-	add(l.all...)
-	if len(l.urls) > 0 {
-		for _, hash := range s.urls() {
-			add(l.urls[hash]...)
-		}
-	}
-	for _, hash := range s.labels {
-		add(l.labels[hash]...)
+	for r := range l.leading(s) {
+		add(r)
 	}
 	patterns := l.patterns // which others only add to, or replace
 	l.mu.RUnlock()
+	text := ""
+	if len(patterns) > 0 {
+		text = textOf(&s.target)
+	}
 	for _, r := range patterns {
-		if !r.off.Load() && r.match(&s.target, s.text) {
+		if !r.off.Load() && r.match(&s.target, text) {
 			add(r)
 		}
 	}
@@ -619,13 +609,44 @@ func (l *Ledger) naming(s *Subject) (jobs []*job) {
 	return slices.Compact(jobs)
 }
 
-// Marks are those of s, and the jobs that have made it stale: what is kept with it, so
-// that they need not be in force any more.
-func (l *Ledger) Marks(s *Subject) []uint64 {
+// leading yields the rules that s leads to by its URL or labels, and those about everything:
+// all that can be about it but for patterns. The caller holds mu meanwhile.
+func (l *Ledger) leading(s *Subject) iter.Seq[*rule] {
+	return func(yield func(*rule) bool) {
+		lists := [...][]*rule{l.all, nil, nil, nil}
+		if len(l.urls) > 0 {
+			for i, hash := range s.urls() {
+				lists[1+i] = l.urls[hash]
+			}
+		}
+		for _, list := range lists {
+			for _, r := range list {
+				if !yield(r) {
+					return
+				}
+			}
+		}
+		if len(l.labels) == 0 {
+			return
+		}
+		for _, hash := range s.labels {
+			for _, r := range l.labels[hash] {
+				if !yield(r) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Marks are those of the Subject, and the jobs that have made it stale: what is kept with
+// it, so that they need not be in force any more.
+func (f Finding) Marks() []uint64 {
+	l := f.subject.ledger
 	l.mu.RLock()
-	marks := slices.DeleteFunc(slices.Clone(s.marks), func(m uint64) bool { return l.undone[ID(m)] })
+	marks := slices.DeleteFunc(slices.Clone(f.subject.marks), func(m uint64) bool { return l.undone[ID(m)] })
 	l.mu.RUnlock()
-	for _, j := range l.about(s) {
+	for _, j := range f.jobs {
 		if j.order.Mode == Refresh {
 			marks = append(marks, uint64(j.id))
 		}

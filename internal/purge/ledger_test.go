@@ -72,7 +72,7 @@ func TestUndoMakesFreshAgain(t *testing.T) {
 	l := New(Options{})
 	s := asked(t, l, "red")
 	first, second := publish(t, l, Refresh, red), publish(t, l, Refresh, Selector{Prefix: "/x"})
-	marks := l.Marks(s)
+	marks := l.Find(s).Marks()
 	if !slices.Equal(marks, []uint64{uint64(first.ID), uint64(second.ID)}) {
 		t.Errorf("marks %v", marks)
 	}
@@ -201,13 +201,13 @@ func TestRepeatIsAnotherJob(t *testing.T) {
 	l := New(Options{Now: func() time.Time { return now }})
 	r := order(t, l, Order{Selectors: []Selector{red}, Start: now.Add(time.Hour), End: now.Add(2 * time.Hour)})
 	s := asked(t, l, "red")
-	again, err := l.Repeat(r.ID)
+	again, err := l.Publish(r.Order.Again())
 	if err != nil || again.ID == r.ID || again.State != InForce || !again.End.IsZero() {
 		t.Errorf("%+v, %v", again, err)
 	}
 	wantVerdict(t, s, Gone)
 	wantState(t, l, r.ID, Scheduled)
-	if _, err := l.Repeat(7); !errors.Is(err, ErrUnknown) {
+	if _, _, err := l.Receipt(7); !errors.Is(err, ErrUnknown) {
 		t.Error(err)
 	}
 }
@@ -513,8 +513,8 @@ func TestReceiptsTellWhatWasFound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.Count(s, 100)
-	l.Count(asked(t, l, "red"), 1000) // which it is not about
+	l.Find(s).Count(100)
+	l.Find(asked(t, l, "red")).Count(1000) // which it is not about
 	l.Visited(r.ID)
 	l.Walked(r.ID)
 	<-changed

@@ -95,11 +95,10 @@ type matcher func(t *canon.Target, text string) bool
 
 // A compiled Selector is one of: all, by a hash of its own, or by a matcher.
 type compiled struct {
-	all     bool
-	url     uint64 // of the text of an exact URL
-	label   uint64 // of a tag or a group
-	match   matcher
-	targets []canon.Target // that an exact URL can only be
+	all   bool
+	url   uint64 // of the text of an exact URL
+	label uint64 // of a tag or a group
+	match matcher
 }
 
 var (
@@ -131,11 +130,13 @@ func (s Selector) compile(paths bool) (c compiled, err error) {
 	case s.Group != "" || s.Origin != "":
 		c.label, err = s.group()
 	case s.URL != "":
-		err = s.exact(&c, paths)
+		var t canon.Target
+		t, err = s.exact(paths)
+		c.url = hashURL(textOf(&t))
 	case s.Prefix != "":
 		c.match, err = prefix(s.Prefix, paths)
 	case s.Glob != "":
-		c.match, err = glob(ascii(s.Glob), paths)
+		c.match, err = glob(canon.Escape(s.Glob), paths)
 	default:
 		c.match, err = expression(s.Regex, paths)
 	}
@@ -149,7 +150,7 @@ func legible(selectors []Selector) []Selector {
 		s := &selectors[i]
 		for _, text := range []*string{&s.URL, &s.Prefix, &s.Glob} {
 			if !utf8.ValidString(*text) {
-				*text = ascii(*text)
+				*text = canon.Escape(*text)
 			}
 		}
 	}
@@ -169,19 +170,6 @@ func plain(selectors []Selector) {
 			*text = to + strings.TrimSuffix(host, ":443") + "/" + path
 		}
 	}
-}
-
-// ascii is a URL, or a part of one, with octets beyond ASCII as clients have to write them.
-func ascii(s string) string {
-	b := make([]byte, 0, len(s))
-	for i := range len(s) {
-		if s[i] < 0x80 {
-			b = append(b, s[i])
-		} else {
-			b = fmt.Appendf(b, "%%%02X", s[i])
-		}
-	}
-	return string(b)
 }
 
 func checkLabel(kind, label string) error {
@@ -214,25 +202,13 @@ func (s Selector) group() (uint64, error) {
 
 func originOf(t *canon.Target) string { return t.Scheme + "://" + t.Host }
 
-func (s Selector) exact(c *compiled, paths bool) error {
+// exact is the target that URL names, or as much of it as it says.
+func (s Selector) exact(paths bool) (canon.Target, error) {
 	t, err := canon.ParseURL(s.URL)
-	if err != nil {
-		return err
-	}
 	if paths {
 		t = canon.Target{Path: t.PlainPath()}
 	}
-	c.url = hashURL(textOf(&t))
-	switch {
-	case paths, t.Scheme != "":
-		c.targets = []canon.Target{t}
-	case t.Host != "":
-		for _, scheme := range []string{"http", "https"} {
-			t.Scheme = scheme
-			c.targets = append(c.targets, t)
-		}
-	}
-	return nil
+	return t, err
 }
 
 // textOf is a target, or as much of it as there is.
@@ -379,12 +355,17 @@ func steps(text string) int {
 func Targets(selectors []Selector, paths bool) (targets []canon.Target, all bool) {
 	all = true
 	for _, s := range selectors {
-		var c compiled
-		if s.URL == "" || s.exact(&c, paths) != nil || len(c.targets) == 0 {
+		t, err := s.exact(paths)
+		switch {
+		case s.URL == "" || err != nil || !paths && t.Host == "":
 			all = false
-			continue
+		case paths, t.Scheme != "":
+			targets = append(targets, t)
+		default:
+			for _, t.Scheme = range []string{"http", "https"} {
+				targets = append(targets, t)
+			}
 		}
-		targets = append(targets, c.targets...)
 	}
 	return targets, all
 }

@@ -27,8 +27,7 @@ type Subject struct {
 	ledger *Ledger
 	stamp  uint64
 	marks  []uint64
-	target canon.Target // of the octets of text
-	text   string
+	target canon.Target
 	labels []uint64
 
 	// state is the version of the Ledger that was looked at, and the Verdict in the
@@ -53,21 +52,14 @@ type Kept struct {
 
 // Subject makes a Subject of k.
 func (l *Ledger) Subject(k *Kept) *Subject {
-	s := &Subject{ledger: l, stamp: k.Stamp, marks: k.Marks, text: textOf(&k.Target)}
-	s.target = canon.Target{Path: s.text, HasQuery: k.Target.HasQuery}
-	t := &s.target
-	if n := len(k.Target.Scheme); n > 0 {
-		t.Scheme, t.Path = s.text[:n], s.text[n+len("://"):]
-		t.Host, t.Path = t.Path[:len(k.Target.Host)], t.Path[len(k.Target.Host):]
-	}
-	t.Path, t.Query = t.Path[:len(k.Target.Path)], t.Path[len(t.Path)-len(k.Target.Query):]
+	s := &Subject{ledger: l, stamp: k.Stamp, marks: k.Marks, target: k.Target}
 	if n := len(k.Tags) + len(k.Groups); n > 0 {
 		s.labels = make([]uint64, 0, n)
 		for _, tag := range k.Tags {
 			s.labels = append(s.labels, hashTag(tag))
 		}
 		for _, group := range k.Groups {
-			s.labels = append(s.labels, hashGroup(originOf(t), group))
+			s.labels = append(s.labels, hashGroup(originOf(&s.target), group))
 		}
 	}
 	return s
@@ -75,12 +67,12 @@ func (l *Ledger) Subject(k *Kept) *Subject {
 
 // urls are the hashes of the URL: as it is, without the scheme, and without the host.
 func (s *Subject) urls() (hashes [3]uint64) {
-	like := s.target
-	hashes[0] = hashURL(s.text)
-	like.Scheme = ""
-	hashes[1] = hashURL(s.text[place(&like, &s.target):])
-	like.Host = ""
-	hashes[2] = hashURL(s.text[place(&like, &s.target):])
+	t := s.target
+	hashes[0] = hashURL(textOf(&t))
+	t.Scheme = ""
+	hashes[1] = hashURL(textOf(&t))
+	t.Host = ""
+	hashes[2] = hashURL(textOf(&t))
 	return hashes
 }
 
@@ -101,30 +93,26 @@ func (s *Subject) judge(state uint64) Verdict {
 	if seen == 0 || v != Clean && seen < l.reset { // something was undone, which may have been why
 		seen, v = 0, l.marked(s.marks)
 	}
-	for _, r := range l.all {
-		v = r.judge(s, seen, v)
+	for r := range l.leading(s) {
+		if r.version > seen && s.stamp < r.seq {
+			v = max(v, r.verdict)
+		}
 	}
 	if s.stamp < l.bumped {
 		v = Gone
 	}
-	if len(l.urls) > 0 {
-		for _, hash := range s.urls() {
-			for _, r := range l.urls[hash] {
-				v = r.judge(s, seen, v)
-			}
-		}
-	}
-	if len(l.labels) > 0 {
-		for _, hash := range s.labels {
-			for _, r := range l.labels[hash] {
-				v = r.judge(s, seen, v)
-			}
-		}
-	}
 	patterns := l.patterns // which others only add to, or replace
 	l.mu.RUnlock()
+	text := ""
 	for i := len(patterns) - 1; i >= 0 && patterns[i].version > seen && v != Gone; i-- {
-		if r := patterns[i]; s.stamp < r.seq && r.verdict > v && !r.off.Load() && r.match(&s.target, s.text) {
+		r := patterns[i]
+		if s.stamp >= r.seq || r.verdict <= v || r.off.Load() {
+			continue
+		}
+		if text == "" {
+			text = textOf(&s.target)
+		}
+		if r.match(&s.target, text) {
 			v = r.verdict
 		}
 	}
@@ -176,29 +164,15 @@ type rule struct {
 	off     atomic.Bool // it is in force no more
 }
 
-// judge is the greater of v and what r says of s, which its labels or URL lead to, if
-// r is newer than version.
-func (r *rule) judge(s *Subject, seen uint64, v Verdict) Verdict {
-	if r.version > seen && s.stamp < r.seq {
-		return max(v, r.verdict)
-	}
-	return v
-}
-
 // names tells whether p is about s, whatever the stamps.
 func (p *compiled) names(s *Subject) bool {
 	switch {
 	case p.all:
 		return true
 	case p.match != nil:
-		return p.match(&s.target, s.text)
+		return p.match(&s.target, textOf(&s.target))
 	case p.label != 0:
-		for _, label := range s.labels {
-			if label == p.label {
-				return true
-			}
-		}
-		return false
+		return slices.Contains(s.labels, p.label)
 	}
 	hashes := s.urls()
 	return slices.Contains(hashes[:], p.url)
