@@ -13,7 +13,7 @@ import (
 // admit tells who may ask. A browser may not, whatever it knows: a page of another site
 // could have it ask.
 func (o *Options) admit(r *http.Request) error {
-	if len(r.Header["Origin"])+len(r.Header["Sec-Fetch-Site"]) > 0 {
+	if Browser(r.Header) {
 		return errors.New("browsers have no business here")
 	}
 	if !o.local(r.Host) {
@@ -22,15 +22,33 @@ func (o *Options) admit(r *http.Request) error {
 	if o.Token == "" {
 		return nil
 	}
-	given := r.Header["Authorization"]
-	if len(given) != 1 {
-		return errToken
-	}
-	scheme, token, _ := strings.Cut(given[0], " ")
-	if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare([]byte(strings.TrimSpace(token)), []byte(o.Token)) != 1 {
+	if !Knows(o.Token, Bearer(r.Header)) {
 		return errToken
 	}
 	return nil
+}
+
+// Browser tells whether a request with these fields is one that a page has a browser send.
+func Browser(h http.Header) bool { return len(h["Origin"])+len(h["Sec-Fetch-Site"]) > 0 }
+
+// Bearer is the token of a request with these fields (RFC 6750 §2.1); empty if it has none, or
+// several.
+func Bearer(h http.Header) string {
+	given := h["Authorization"]
+	if len(given) != 1 {
+		return ""
+	}
+	scheme, token, _ := strings.Cut(given[0], " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(token)
+}
+
+// Knows tells whether what somebody has given is the token, which is not empty, in a time
+// that does not tell how near it is.
+func Knows(token, given string) bool {
+	return subtle.ConstantTimeCompare([]byte(given), []byte(token)) == 1
 }
 
 var errToken = errors.New("the token is missing or wrong: send Authorization: Bearer TOKEN")

@@ -6,8 +6,13 @@ import (
 	"strings"
 )
 
-// leastToken is how many characters a token has at least.
-const leastToken = 16
+// LeastToken is how many characters a token has at least.
+const LeastToken = 16
+
+// Sendable tells whether a field can have a token.
+func Sendable(token string) bool {
+	return !strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' })
+}
 
 // isSocket tells the path of a socket from host:port.
 func isSocket(where string) bool { return strings.Contains(where, "/") }
@@ -25,11 +30,11 @@ func Valid(where, token string) error {
 		return fmt.Errorf("%q is neither host:port nor the path of a socket: write it as 127.0.0.1:9000, or with a slash in it, as ./larder.sock", where)
 	}
 	const advice = "over TCP the admin API needs a token: put a random word of %d characters or more into LARDER_ADMIN_TOKEN, as from openssl rand -hex 16"
-	if len(token) < leastToken {
-		return fmt.Errorf(advice, leastToken)
+	if len(token) < LeastToken {
+		return fmt.Errorf(advice, LeastToken)
 	}
-	if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return fmt.Errorf(advice+"; this one has a blank in it, or what is not ASCII", leastToken)
+	if !Sendable(token) {
+		return fmt.Errorf(advice+"; this one has a blank in it, or what is not ASCII", LeastToken)
 	}
 	return nil
 }

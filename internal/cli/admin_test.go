@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/larderhq/larder/internal/daemon"
 )
 
 // greeted runs larder serve with these arguments and the environment of the test, until it has
@@ -215,5 +217,24 @@ func TestServeWritesWhatIsHot(t *testing.T) {
 	}
 	if slices.Sort(got); !slices.Equal(got, want) {
 		t.Errorf("it asks for %q, want %q", got, want)
+	}
+}
+
+func TestPurgeFromIsOfTheseAlone(t *testing.T) {
+	var o daemon.Options
+	s := serve{PurgeFrom: []string{"127.0.0.0/8", "fd00::1"}}
+	if err := s.control(&o); err != nil {
+		t.Fatal(err)
+	}
+	for peer, want := range map[string]bool{
+		"127.1.2.3:80": true, "[::ffff:127.0.0.1]:80": true, "[fd00::1]:1": true, "[fd00::2]:1": false, "10.0.0.1:80": false, "": false, "/run/socket": false,
+	} {
+		if got := o.PurgeFrom(peer); got != want {
+			t.Errorf("%q may purge: %v", peer, got)
+		}
+	}
+	var none daemon.Options
+	if err := (&serve{}).control(&none); err != nil || none.PurgeFrom != nil {
+		t.Errorf("nobody is named, and somebody may: %v", err)
 	}
 }

@@ -107,9 +107,6 @@ func (s *serve) options(std *streams) (*daemon.Options, error) {
 	return o, nil
 }
 
-// leastToken is how many characters the token of clients that purge has at least.
-const leastToken = 16
-
 // control says who may purge, and where.
 func (s *serve) control(o *daemon.Options) error {
 	switch o.Admin, o.AdminToken = s.Admin, os.Getenv("LARDER_ADMIN_TOKEN"); s.Admin {
@@ -118,17 +115,21 @@ func (s *serve) control(o *daemon.Options) error {
 	case "none":
 		o.Admin = ""
 	}
+	var from []netip.Prefix
 	for _, text := range s.PurgeFrom {
 		p, ok := network(text)
 		if !ok {
 			return usagef("--purge-from %q is no address: write it as 127.0.0.1, 10.0.0.0/8 or fd00::/8", text)
 		}
-		o.PurgeFrom = append(o.PurgeFrom, p)
+		from = append(from, p)
+	}
+	if from != nil {
+		o.PurgeFrom = among(from)
 	}
 	switch o.PurgeToken = os.Getenv("LARDER_PURGE_TOKEN"); {
-	case o.PurgeToken != "" && len(o.PurgeToken) < leastToken:
-		return usagef("LARDER_PURGE_TOKEN: it can be guessed: give %d characters or more, as from openssl rand -hex 16", leastToken)
-	case strings.ContainsFunc(o.PurgeToken, func(r rune) bool { return r <= ' ' || r > '~' }):
+	case o.PurgeToken != "" && len(o.PurgeToken) < admin.LeastToken:
+		return usagef("LARDER_PURGE_TOKEN: it can be guessed: give %d characters or more, as from openssl rand -hex 16", admin.LeastToken)
+	case !admin.Sendable(o.PurgeToken):
 		return usagef("LARDER_PURGE_TOKEN: no client can send it: it has a blank in it, or what is not ASCII; take one as from openssl rand -hex 16")
 	}
 	o.Hot = s.Hot

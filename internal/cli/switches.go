@@ -418,13 +418,18 @@ func trusted(c *choices, value string) error {
 		}
 		nets = append(nets, p.Masked())
 	}
-	c.Trusts = func(peer string) bool {
+	c.Trusts = among(nets)
+	return nil
+}
+
+// among tells whether a peer, host:port, is in one of the networks.
+func among(nets []netip.Prefix) func(peer string) bool {
+	return func(peer string) bool {
 		a, err := netip.ParseAddrPort(peer)
 		return err == nil && slices.ContainsFunc(nets, func(n netip.Prefix) bool {
 			return n.Contains(a.Addr().Unmap().WithZone(""))
 		})
 	}
-	return nil
 }
 
 // applySwitches makes the choices of settings, each SWITCH=VALUE, on top of the

@@ -212,6 +212,7 @@ func TestTrustedProxies(t *testing.T) {
 			"11.0.0.1:80": false, "192.0.2.8:1": false, "[::1]:80": false, "": false, "10.1.2.3": false, "/run/socket": false,
 		},
 		"10.9.9.9/8":       {"10.1.2.3:80": true},
+		"::/0":             {"127.0.0.1:80": false, "[::1]:80": true},
 		"::ffff:192.0.2.1": {"192.0.2.1:5": true, "192.0.2.2:5": false},
 	} {
 		var c choices

@@ -8,11 +8,9 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
@@ -95,7 +93,7 @@ func (c *warmCmd) Run(std *streams) error {
 		bar = newWarmBar(std.err, len(urls))
 		o.Progress = bar.show
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	ctx, stop := interrupted()
 	defer stop()
 	began := time.Now()
 	report, err := warm.Run(ctx, urls, *o)

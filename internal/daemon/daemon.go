@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"runtime"
 	"sync"
@@ -61,10 +60,10 @@ type Options struct {
 	// where it is looked for, or nowhere if that cannot be had.
 	Admin, AdminToken string
 
-	// PurgeFrom are the addresses, and PurgeToken is the word, that let a client purge by
-	// the methods that package habit knows. None, and empty: nobody may, and they are
-	// methods like any other.
-	PurgeFrom  []netip.Prefix
+	// PurgeFrom tells which peers, given their addresses as host:port, may purge by the
+	// methods that package habit knows; so may who sends PurgeToken. Nil, and empty: nobody
+	// may, and they are methods like any other.
+	PurgeFrom  func(peer string) bool
 	PurgeToken string
 
 	// Hot is the file that the URLs of what is kept are written to at the end. Empty: none is.

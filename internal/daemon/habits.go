@@ -2,16 +2,14 @@ package daemon
 
 import (
 	"context"
-	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
+	"github.com/larderhq/larder/internal/admin"
 	"github.com/larderhq/larder/internal/canon"
 	"github.com/larderhq/larder/internal/habit"
 	"github.com/larderhq/larder/internal/observe"
@@ -20,7 +18,7 @@ import (
 
 // habits has clients purge by the methods that others know, if anybody may.
 func (d *Daemon) habits(next http.Handler) http.Handler {
-	if len(d.opt.PurgeFrom) == 0 && d.opt.PurgeToken == "" {
+	if d.opt.PurgeFrom == nil && d.opt.PurgeToken == "" {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -93,17 +91,13 @@ var throughProxy = []string{"Via", "Forwarded", "X-Forwarded-For", "X-Forwarded-
 // the client's own. A browser may not: a page of another site could have it ask.
 func (d *Daemon) mayPurge(r *http.Request) bool {
 	h := r.Header
-	if len(h["Origin"]) > 0 || len(h["Sec-Fetch-Site"]) > 0 {
+	if admin.Browser(h) {
 		return false
 	}
 	if d.opt.PurgeToken != "" {
-		scheme, bearer, _ := strings.Cut(h.Get("Authorization"), " ")
-		if !strings.EqualFold(scheme, "Bearer") {
-			bearer = ""
-		}
 		// The fields that Fastly, Ibexa and WordPress plugins have for it.
-		for _, token := range []string{strings.TrimSpace(bearer), h.Get("Fastly-Key"), h.Get("X-Purge-Token"), h.Get("X-Purge-Key"), h.Get("X-Invalidate-Token"), h.Get("X-Vc-Purge-Key")} {
-			if subtle.ConstantTimeCompare([]byte(token), []byte(d.opt.PurgeToken)) == 1 {
+		for _, token := range []string{admin.Bearer(h), h.Get("Fastly-Key"), h.Get("X-Purge-Token"), h.Get("X-Purge-Key"), h.Get("X-Invalidate-Token"), h.Get("X-Vc-Purge-Key")} {
+			if admin.Knows(d.opt.PurgeToken, token) {
 				return true
 			}
 		}
@@ -111,8 +105,5 @@ func (d *Daemon) mayPurge(r *http.Request) bool {
 	if slices.ContainsFunc(throughProxy, func(name string) bool { return len(h[name]) > 0 }) {
 		return false
 	}
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	return err == nil && slices.ContainsFunc(d.opt.PurgeFrom, func(p netip.Prefix) bool {
-		return p.Contains(peer.Addr().Unmap().WithZone(""))
-	})
+	return d.opt.PurgeFrom != nil && d.opt.PurgeFrom(r.RemoteAddr)
 }
