@@ -371,6 +371,13 @@ func (c *Cache) now() (steady, wall time.Time) {
 	return clock()
 }
 
+// sides are the faces there are.
+func (c *Cache) sides() []*face {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.faces)
+}
+
 func (c *Cache) each(uri string, do func(f *face, u *url.URL) bool) error {
 	u, err := url.Parse(uri)
 	if err != nil {
@@ -379,10 +386,7 @@ func (c *Cache) each(uri string, do func(f *face, u *url.URL) bool) error {
 	if u.Scheme != "http" && u.Scheme != "https" {
 		return fmt.Errorf("larder: %q is no absolute URI of http or https", uri)
 	}
-	c.mu.Lock()
-	faces := slices.Clone(c.faces)
-	c.mu.Unlock()
-	for _, f := range faces {
+	for _, f := range c.sides() {
 		if !do(f, u) {
 			return fmt.Errorf("larder: %q has no host that could be asked", uri)
 		}

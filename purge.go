@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 
 	"github.com/larderhq/larder/internal/purge"
 	"github.com/larderhq/larder/store"
@@ -71,8 +70,9 @@ func (c *Cache) purge(ctx context.Context, mode purge.Mode, selectors []Selector
 		o.Selectors[i] = purge.Selector(s)
 	}
 	c.mu.Lock()
-	ledger, faces := c.records(), slices.Clone(c.faces)
+	ledger := c.records()
 	c.mu.Unlock()
+	faces := c.sides()
 	if len(faces) == 0 && c.Store != nil {
 		return errors.New("larder: what the Store has is not known before the first handler or transport was made")
 	}
@@ -85,15 +85,14 @@ func (c *Cache) purge(ctx context.Context, mode purge.Mode, selectors []Selector
 	for _, f := range faces {
 		all = f.Settle(ctx, r.Order) && all
 	}
-	c.mu.Lock()
-	all = all && len(c.faces) == len(faces) // or a new one may have found something
-	c.mu.Unlock()
-	if all {
-		ledger.Visited(r.ID)
-	} else if c.Store != nil {
+	if !all && c.Store != nil {
 		if err := walk(ctx, faces); err != nil {
 			return fmt.Errorf("larder: purged here, but not for others that share the Store, nor for the next start: %w", err)
 		}
+		all = true
+	}
+	if all && len(c.sides()) == len(faces) { // or a new one may have found something
+		ledger.Visited(r.ID)
 	}
 	return nil
 }
@@ -124,10 +123,7 @@ type cleaner struct{ c *Cache }
 
 // Walk implements purge.Keeper.
 func (k cleaner) Walk(ctx context.Context) error {
-	k.c.mu.Lock()
-	faces := slices.Clone(k.c.faces)
-	k.c.mu.Unlock()
-	err := walk(ctx, faces)
+	err := walk(ctx, k.c.sides())
 	if err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrClosed) {
 		slog.Warn("larder: what was purged is not served, but stays in the store for now", "error", err)
 	}
@@ -136,8 +132,10 @@ func (k cleaner) Walk(ctx context.Context) error {
 
 // Sync implements purge.Keeper.
 func (k cleaner) Sync(ctx context.Context) error {
-	if s, ok := k.c.Store.(interface{ Sync(context.Context) error }); ok {
-		return s.Sync(ctx)
+	for _, f := range k.c.sides() {
+		if err := f.Sync(ctx); err != nil {
+			return err
+		}
 	}
 	return nil
 }
