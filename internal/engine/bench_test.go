@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/larderhq/larder/internal/engine"
+	"github.com/larderhq/larder/internal/purge"
 	"github.com/larderhq/larder/internal/sim"
 	"github.com/larderhq/larder/internal/standing"
 	"github.com/larderhq/larder/store"
@@ -104,4 +105,36 @@ func BenchmarkDecide(b *testing.B) {
 			b.Fatal("nothing was decided")
 		}
 	}
+}
+
+// BenchmarkWalk is a soft purge by tag of many objects, gone through. Per op is per walk
+// of all; per object is what counts.
+func BenchmarkWalk(b *testing.B) {
+	const objects = 20_000
+	s := memory.New(memory.Options{Budget: 256 << 20})
+	defer s.Close()
+	header := page()
+	header.Set("Surrogate-Key", "shoes sale item-4711")
+	e := engine.New(engine.Config{Store: s, Forward: once{header}, Standing: engine.Standing(nil)})
+	defer e.Close()
+	w := &discard{header: make(http.Header, 16)}
+	for i := range objects {
+		clear(w.header)
+		e.ServeHTTP(w, sim.Request("GET", fmt.Sprint("/1024/", i), ""))
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	n := 0
+	for b.Loop() {
+		if _, err := e.Ledger.Publish(purge.Order{Selectors: []purge.Selector{{Tag: "sale"}}, Mode: purge.Refresh}); err != nil {
+			b.Fatal(err)
+		}
+		if err := e.Walk(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		n += objects
+	}
+	runtime.ReadMemStats(&after)
+	b.ReportMetric(float64(after.Mallocs-before.Mallocs)/float64(n), "allocs/object")
+	b.ReportMetric(float64(after.TotalAlloc-before.TotalAlloc)/float64(n), "B/object")
 }

@@ -37,7 +37,12 @@ func (e *Engine) counted(key []byte, k *kept) {
 
 // head is what is kept of res beside its body.
 func (p *Policy) head(res *rules.Stored) store.Head {
-	h := store.Head{Octets: message.Encode(res)}
+	return p.headOf(res, message.Encode(res))
+}
+
+// headOf is head with the octets made already.
+func (p *Policy) headOf(res *rules.Stored, octets []byte) store.Head {
+	h := store.Head{Octets: octets}
 	if until, ends := res.Until(&p.Terms); ends {
 		h.Until = max(until.Unix(), 1)
 	}

@@ -4,40 +4,61 @@ import (
 	"context"
 	"runtime"
 	"time"
+
+	"github.com/larderhq/larder/internal/observe"
 )
 
 const (
-	// stretch is how long work in the background goes on before it rests, and rest how
+	// stretch is how long work in the background goes on before it rests, and resting how
 	// many times as long it rests then: requests come first.
-	stretch = 50 * time.Microsecond
-	resting = 5
+	stretch = 25 * time.Microsecond
+	resting = 10
+
+	// leisure is the stretch when nobody has asked for anything for quiet. A process that
+	// does nothing else is woken late, and would spend its time resting.
+	leisure = time.Millisecond
+	quiet   = time.Second
 )
 
 // A pace keeps work in the background from taking a whole core.
 type pace struct {
-	since time.Time
-	n     int
+	recent *observe.Recent // nil: nobody knows what is asked for
+	asked  time.Time       // when somebody last asked for something
+	since  time.Time       // when it rested last
+	timer  *time.Timer
 }
 
-func newPace() *pace { return &pace{since: time.Now()} }
+func newPace(recent *observe.Recent) *pace {
+	now := time.Now()
+	p := &pace{recent: recent, asked: now, since: now, timer: time.NewTimer(0)}
+	p.timer.Stop()
+	return p
+}
 
 // rest is called after each piece of work. It reports false if ctx has ended.
 func (p *pace) rest(ctx context.Context) bool {
-	if p.n++; p.n%4 != 0 { // pieces are small
-		return ctx.Err() == nil
-	}
 	runtime.Gosched() // to whoever has come meanwhile and has no other processor
-	worked := time.Since(p.since)
-	if worked < stretch {
+	now := time.Now()
+	worked := now.Sub(p.since)
+	if worked < p.stretch(now) {
 		return ctx.Err() == nil
 	}
-	t := time.NewTimer(resting * min(worked, 100*stretch))
-	defer t.Stop()
+	p.timer.Reset(resting * min(worked, 200*stretch))
 	select {
-	case <-t.C:
+	case <-p.timer.C:
 	case <-ctx.Done():
 		return false
 	}
 	p.since = time.Now()
 	return true
+}
+
+func (p *pace) stretch(now time.Time) time.Duration {
+	if p.recent == nil || p.recent.Stirred() {
+		p.asked = now
+	}
+	if now.Sub(p.asked) > quiet {
+		return leisure
+	}
+	return stretch
 }

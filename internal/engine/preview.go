@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/larderhq/larder/internal/canon"
-	"github.com/larderhq/larder/internal/message"
 	"github.com/larderhq/larder/internal/observe"
 	"github.com/larderhq/larder/internal/purge"
 	"github.com/larderhq/larder/store"
@@ -38,15 +37,19 @@ func (e *Engine) Preview(ctx context.Context, o purge.Order) (p purge.Preview, e
 		return p, errUnwalkable
 	}
 	urls := map[uint64]int64{} // objects of each
-	pace, terms, decoder := newPace(), &e.Config.Policy.Terms, new(message.Decoder)
+	pace, terms, d := newPace(e.Recent), &e.Config.Policy.Terms, new(desk)
 	var full bool
 	err = e.walker.Walk(ctx, func(key store.Key, entry store.Entry, head []byte) bool {
 		target, ours := canon.ParseKey(key, e.Site)
 		if !ours {
 			return pace.rest(ctx)
 		}
-		res, err := decoder.Decode(head, terms)
-		if err != nil || !q.Names(e.subject(key, res)) {
+		res, err := d.decoder.Decode(head, terms)
+		if err != nil {
+			return pace.rest(ctx)
+		}
+		d.subject.Become(e.Ledger, e.describe(&d.kept, key, res))
+		if !q.Names(&d.subject) {
 			return pace.rest(ctx)
 		}
 		p.Objects++

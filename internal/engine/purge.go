@@ -51,15 +51,27 @@ func (e *Engine) labels(k *kept) iter.Seq[uint64] {
 // subject is res, kept under key or about to be, for the Ledger to judge. What was purged
 // of from, which it was made of and which may have other labels, it has too; nil is nothing.
 func (e *Engine) subject(key []byte, res *rules.Stored, from ...*rules.Stored) *purge.Subject {
-	target, _ := canon.ParseKey(key, e.Site)
-	k := &purge.Kept{Stamp: res.Stamp, Marks: res.Marks, Target: target}
-	for _, s := range append(from, res) {
+	k := e.describe(new(purge.Kept), key, res)
+	for _, s := range from {
 		if s != nil {
-			tags, _ := s.Tags(&e.labelling)
-			k.Tags, k.Groups = append(k.Tags, tags...), append(k.Groups, s.Groups(&e.labelling)...)
+			e.label(k, s)
 		}
 	}
 	return e.Ledger.Subject(k)
+}
+
+// describe makes k what the Ledger has to know of res, kept under key, in the room that k has.
+func (e *Engine) describe(k *purge.Kept, key []byte, res *rules.Stored) *purge.Kept {
+	target, _ := canon.ParseKey(key, e.Site)
+	*k = purge.Kept{Stamp: res.Stamp, Marks: res.Marks, Target: target, Tags: k.Tags[:0], Groups: k.Groups[:0]}
+	e.label(k, res)
+	return k
+}
+
+// label adds the labels of s to k.
+func (e *Engine) label(k *purge.Kept, s *rules.Stored) {
+	k.Tags = slices.AppendSeq(k.Tags, s.EachTag(&e.labelling))
+	k.Groups = append(k.Groups, s.Groups(&e.labelling)...)
 }
 
 // judged is res as it is to be kept under key now: with the marks of the purges that have made
@@ -177,7 +189,7 @@ func (e *Engine) Walk(ctx context.Context) error {
 	if e.walker == nil {
 		return errUnwalkable
 	}
-	pace, all := newPace(), e.newSettlement(ctx)
+	pace, all := newPace(e.Recent), e.newSettlement(ctx)
 	err := e.walker.Walk(ctx, func(key store.Key, entry store.Entry, head []byte) bool {
 		if e.concerns(key, head) {
 			all.settle(key, entry, head)
@@ -292,10 +304,14 @@ func (e *Engine) visit(ctx context.Context, key []byte) bool {
 
 // settleEntry does with an entry what the Ledger says of it.
 func (e *Engine) settleEntry(ctx context.Context, key store.Key, entry store.Entry, head []byte) error {
-	defer e.settling.lock(key)() // or two would count it
+	mu := e.settling.of(key) // or two would count it
+	mu.Lock()
+	defer mu.Unlock()
+	d := desks.Get().(*desk)
+	defer desks.Put(d)
 	const attempts = 16
 	for range attempts {
-		now, there, err := e.latest(ctx, key, entry)
+		now, there, err := e.latest(ctx, key, entry, d)
 		if err != nil || !there {
 			return err
 		}
@@ -306,7 +322,7 @@ func (e *Engine) settleEntry(ctx context.Context, key store.Key, entry store.Ent
 			}
 		}
 		if head != nil {
-			err = e.settleHead(ctx, key, entry, head)
+			err = e.settleHead(ctx, key, entry, head, d)
 		}
 		if head != nil && !errors.Is(err, store.ErrGone) {
 			return err
@@ -320,15 +336,14 @@ var errRestless = errors.New("engine: an entry changes faster than it can be gon
 
 // settleHead is settleEntry for an entry with this head. ErrGone: it has another one, or is
 // no more.
-func (e *Engine) settleHead(ctx context.Context, key store.Key, entry store.Entry, head []byte) error {
+func (e *Engine) settleHead(ctx context.Context, key store.Key, entry store.Entry, head []byte, d *desk) error {
 	p := &e.Config.Policy
-	d := decoders.Get().(*message.Decoder)
-	defer decoders.Put(d)
-	res, err := d.Decode(head, &p.Terms)
+	res, err := d.decoder.Decode(head, &p.Terms)
 	if err != nil {
 		return nil // nobody is given it
 	}
-	s := e.subject(key, res)
+	s := &d.subject
+	s.Become(e.Ledger, e.describe(&d.kept, key, res))
 	v := s.Verdict()
 	if v == purge.Clean {
 		return nil
@@ -343,7 +358,8 @@ func (e *Engine) settleHead(ctx context.Context, key store.Key, entry store.Entr
 		}
 		marked := *res
 		marked.Marks = marks
-		err = e.Store.Amend(ctx, key, entry.ID, p.head(&marked))
+		d.head = message.Append(d.head[:0], &marked)
+		err = e.Store.Amend(ctx, key, entry.ID, p.headOf(&marked, d.head))
 	}
 	if err == nil {
 		found.Count(entry.Size)
@@ -351,13 +367,22 @@ func (e *Engine) settleHead(ctx context.Context, key store.Key, entry store.Entr
 	return err
 }
 
-// decoders are for those who go through many heads.
-var decoders = sync.Pool{New: func() any { return new(message.Decoder) }}
+// A desk is the room that it takes to settle one entry. Garbage of a million would have the
+// collector run beside requests.
+type desk struct {
+	decoder message.Decoder
+	kept    purge.Kept
+	subject purge.Subject
+	entries []store.Entry
+	head    []byte
+}
+
+var desks = sync.Pool{New: func() any { return new(desk) }}
 
 // latest is entry as it is now. there is false if the store does not show it any more.
-func (e *Engine) latest(ctx context.Context, key store.Key, entry store.Entry) (now store.Entry, there bool, err error) {
-	found, err := e.Store.Lookup(ctx, key, nil)
-	for _, other := range found {
+func (e *Engine) latest(ctx context.Context, key store.Key, entry store.Entry, d *desk) (now store.Entry, there bool, err error) {
+	d.entries, err = e.Store.Lookup(ctx, key, d.entries[:0])
+	for _, other := range d.entries {
 		if other.ID == entry.ID {
 			return other, true, err
 		}
@@ -368,8 +393,6 @@ func (e *Engine) latest(ctx context.Context, key store.Key, entry store.Entry) (
 // stripes are locks that keys share.
 type stripes [1024]sync.Mutex
 
-func (s *stripes) lock(key []byte) (unlock func()) {
-	mu := &s[maphash.Bytes(keySeed, key)%uint64(len(s))]
-	mu.Lock()
-	return mu.Unlock
+func (s *stripes) of(key []byte) *sync.Mutex {
+	return &s[maphash.Bytes(keySeed, key)%uint64(len(s))]
 }

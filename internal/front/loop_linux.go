@@ -344,8 +344,11 @@ func (l *loop) answer(c *client, r *plain) standing.Verdict {
 
 // observe tells of an answer that was begun then.
 func (l *loop) observe(c *client, a *standing.Answer, head bool, sent int64, begun time.Time, fault error) {
-	if l.seen++; l.seen%observe.SampleEvery == 0 && l.s.opt.Recent != nil {
-		l.s.opt.Recent.Note(a.Host, a.Target, l.wall)
+	if recent := l.s.opt.Recent; recent != nil {
+		recent.Stir()
+		if l.seen++; l.seen%observe.SampleEvery == 0 {
+			recent.Note(a.Host, a.Target, l.wall)
+		}
 	}
 	if l.sink == nil {
 		return

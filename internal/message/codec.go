@@ -17,8 +17,10 @@ const version = 2
 var ErrHead = errors.New("message: not a stored head of this version")
 
 // Encode is what a store keeps of s beside the body. Decode reads it back.
-func Encode(s *rules.Stored) []byte {
-	b := make([]byte, 0, 512)
+func Encode(s *rules.Stored) []byte { return Append(make([]byte, 0, 512), s) }
+
+// Append appends what Encode returns.
+func Append(b []byte, s *rules.Stored) []byte {
 	b = append(b, version)
 	b = binary.AppendUvarint(b, s.Stamp) // first, so that who goes through many need not read more
 	b = binary.AppendUvarint(b, uint64(len(s.Marks)))
@@ -134,8 +136,9 @@ func Stamps(head []byte) (stamp uint64, marks []uint64, err error) {
 	if len(head) == 0 || head[0] != version {
 		return 0, nil, ErrHead
 	}
-	r := reader{text: string(head[1:min(len(head), 64)])}
-	if stamp, marks = r.stamps(); r.bad && len(head) > 64 { // many marks
+	const few = 32 // octets, which need no room outside the stack as a string
+	r := reader{text: string(head[1:min(len(head), few)])}
+	if stamp, marks = r.stamps(); r.bad && len(head) > few { // many marks
 		r = reader{text: string(head[1:])}
 		stamp, marks = r.stamps()
 	}

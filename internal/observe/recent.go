@@ -25,7 +25,8 @@ type Sample struct {
 // Recent remembers a sample of the requests that came last. The zero value is ready for
 // use by any number of goroutines.
 type Recent struct {
-	seen atomic.Uint64
+	seen  atomic.Uint64
+	asked atomic.Bool
 
 	mu   sync.Mutex
 	ring []Sample
@@ -34,12 +35,23 @@ type Recent struct {
 
 // Saw notes one request in SampleEvery. The strings are copied.
 func (r *Recent) Saw(host, target string, at time.Time) {
+	r.Stir()
 	if r.seen.Add(1)%SampleEvery == 0 {
 		r.Note(host, target, at)
 	}
 }
 
-// Note notes a request, which stands for SampleEvery of them.
+// Stir notes that there was a request. Usually it only reads.
+func (r *Recent) Stir() {
+	if !r.asked.Load() {
+		r.asked.Store(true)
+	}
+}
+
+// Stirred tells whether there was a request since it was last asked.
+func (r *Recent) Stirred() bool { return r.asked.Load() && r.asked.Swap(false) }
+
+// Note notes a request that Stir was told of, which stands for SampleEvery of them.
 func (r *Recent) Note(host, target string, at time.Time) {
 	if len(host)+len(target) > longest {
 		return // anybody can make them long

@@ -47,22 +47,29 @@ type Kept struct {
 	// Target is what clients ask for it by; without Scheme and Host if they do not matter.
 	Target canon.Target
 
+	// Tags and Groups may hold what is none, and one twice.
 	Tags, Groups []string
 }
 
 // Subject makes a Subject of k.
 func (l *Ledger) Subject(k *Kept) *Subject {
-	s := &Subject{ledger: l, stamp: k.Stamp, marks: k.Marks, target: k.Target}
-	if n := len(k.Tags) + len(k.Groups); n > 0 {
-		s.labels = make([]uint64, 0, n)
-		for _, tag := range k.Tags {
-			s.labels = append(s.labels, hashTag(tag))
-		}
-		for _, group := range k.Groups {
-			s.labels = append(s.labels, hashGroup(originOf(&s.target), group))
-		}
-	}
+	s := new(Subject)
+	s.Become(l, k)
 	return s
+}
+
+// Become makes s what l.Subject returns for k, in the room that s has. Nobody may use s
+// meanwhile.
+func (s *Subject) Become(l *Ledger, k *Kept) {
+	s.ledger, s.stamp, s.marks, s.target = l, k.Stamp, k.Marks, k.Target
+	s.labels = slices.Grow(s.labels[:0], len(k.Tags)+len(k.Groups))
+	for _, tag := range k.Tags {
+		s.labels = append(s.labels, hashTag(tag))
+	}
+	for _, group := range k.Groups {
+		s.labels = append(s.labels, hashGroup(originOf(&s.target), group))
+	}
+	s.state.Store(0)
 }
 
 // urls are the hashes of the URL: as it is, without the scheme, and without the host.
