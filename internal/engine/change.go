@@ -45,7 +45,7 @@ func (e *Engine) Touch(ctx context.Context, u *url.URL) bool {
 	for _, k := range e.entries(ctx, key, p) {
 		old := *k.Stored
 		old.Version = outdated
-		_ = e.Store.Amend(ctx, key, k.entry.ID, p.head(&old)) // an error: it has gone, or will not be served either
+		_ = e.rewrite(ctx, key, k.entry.ID, p.head(&old)) // an error: it has gone, or will not be served either
 	}
 	return true
 }

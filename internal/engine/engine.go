@@ -208,7 +208,7 @@ type Engine struct {
 	keeper      store.Store // Store, itself
 	labelling   rules.Terms // by which all that is kept is labelled, whatever its policy
 	previewing  sync.Mutex
-	settling    stripes      // of the entries that are gone through
+	changes     changes
 	walker      store.Walker // nil: the store cannot show what it keeps
 
 	// background holds the fetches, which outlive the clients that caused them.
@@ -240,6 +240,7 @@ func New(c Config) *Engine {
 	if e.Ledger == nil {
 		e.Ledger = purge.New(purge.Options{Paths: c.Paths})
 	}
+	e.changes.init()
 	e.uncacheable.seed()
 	e.backoff.seed()
 	e.spoken.learn(spokenFor)

@@ -391,7 +391,7 @@ func (e *Engine) freshen(ctx context.Context, j *job, a *arrival) *landing {
 	common := rules.Kept(updated, &j.policy.Terms)
 	l.common = e.prepare(old.entry, common, j.policy)
 	e.counted(j.key, old)
-	j.f.Commit(func() {
+	e.commit(j, func() {
 		kept, ok := e.judged(j.key, common, old.Stored)
 		if !ok || kept != common && e.outdone(ctx, j, common) {
 			return
@@ -454,7 +454,7 @@ func (e *Engine) supersede(ctx context.Context, j *job, status int) {
 func (e *Engine) question(ctx context.Context, j *job) {
 	steady, _ := e.Clock()
 	if k := j.stored; k != nil && k.Age(steady) < k.Lifetime {
-		j.f.Commit(func() { e.amend(ctx, j, k, rules.Doubt(k.Stored)) })
+		e.commit(j, func() { e.amend(ctx, j, k, rules.Doubt(k.Stored)) })
 	}
 }
 
@@ -525,7 +525,7 @@ func (e *Engine) fill(ctx context.Context, j *job, s *spool, res *rules.Stored, 
 		s.end(nil)
 		return
 	}
-	committed := j.f.Commit(func() {
+	committed := e.commit(j, func() {
 		kept, ok := e.judged(j.key, res, j.from())
 		if !ok || kept != res && e.outdone(ctx, j, res) {
 			s.w.Abort(nil) // it was purged since it was asked for

@@ -175,7 +175,7 @@ func (e *Engine) joinTwo(ctx context.Context, j *job, older, newer *kept, u rule
 		return err
 	}
 	err = store.ErrGone
-	j.f.Commit(func() {
+	e.commit(j, func() {
 		var entry store.Entry
 		if entry, err = w.Commit(ctx, a.entry.ID, b.entry.ID); err == nil {
 			e.stored(j, entry.ID, joined, older.Stored, newer.Stored)
@@ -230,12 +230,12 @@ func (e *Engine) afterHead(ctx context.Context, j *job, a *arrival) {
 			continue // k may have been asked for since
 		}
 		if effect != rules.HeadNothing {
-			j.f.Commit(func() { e.amend(ctx, j, k, rules.Kept(updated, &j.policy.Terms)) })
+			e.commit(j, func() { e.amend(ctx, j, k, rules.Kept(updated, &j.policy.Terms)) })
 		}
 	}
 }
 
-// amend gives k another head, with the body that it has.
+// amend gives k another head, with the body that it has. It is called in a commit.
 func (e *Engine) amend(ctx context.Context, j *job, k *kept, res *rules.Stored) {
 	if e.Store.Amend(ctx, j.key, k.entry.ID, j.policy.head(res)) == nil {
 		e.stored(j, k.entry.ID, res, k.Stored)

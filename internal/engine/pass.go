@@ -302,7 +302,7 @@ func (e *Engine) doubt(ctx context.Context, target *canon.Target, p *Policy) {
 		_ = e.Store.Forget(ctx, key) // as in invalidate
 	}
 	for _, k := range known {
-		if err := e.Store.Amend(ctx, key, k.entry.ID, p.head(rules.Doubt(k.Stored))); err != nil {
+		if err := e.rewrite(ctx, key, k.entry.ID, p.head(rules.Doubt(k.Stored))); err != nil {
 			_ = e.Store.Remove(ctx, key, k.entry.ID)
 		}
 	}

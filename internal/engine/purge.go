@@ -304,9 +304,9 @@ func (e *Engine) visit(ctx context.Context, key []byte) bool {
 
 // settleEntry does with an entry what the Ledger says of it.
 func (e *Engine) settleEntry(ctx context.Context, key store.Key, entry store.Entry, head []byte) error {
-	mu := e.settling.of(key) // or two would count it
-	mu.Lock()
-	defer mu.Unlock()
+	change := e.changes.of(key) // or two would count it
+	change.begin()
+	defer change.end()
 	d := desks.Get().(*desk)
 	defer desks.Put(d)
 	const attempts = 16
@@ -333,6 +333,24 @@ func (e *Engine) settleEntry(ctx context.Context, key store.Key, entry store.Ent
 }
 
 var errRestless = errors.New("engine: an entry changes faster than it can be gone through")
+
+// rewrite gives an entry another head.
+func (e *Engine) rewrite(ctx context.Context, key store.Key, id store.ID, head store.Head) error {
+	change := e.changes.of(key)
+	change.begin()
+	defer change.end()
+	return e.Store.Amend(ctx, key, id, head)
+}
+
+// commit has keep make visible what j has brought, unless its flight was forgotten.
+func (e *Engine) commit(j *job, keep func()) bool {
+	return j.f.Commit(func() {
+		change := e.changes.of(j.key)
+		change.begin()
+		defer change.end()
+		keep()
+	})
+}
 
 // settleHead is settleEntry for an entry with this head. ErrGone: it has another one, or is
 // no more.
@@ -390,9 +408,23 @@ func (e *Engine) latest(ctx context.Context, key store.Key, entry store.Entry, d
 	return entry, false, err
 }
 
-// stripes are locks that keys share.
-type stripes [1024]sync.Mutex
+// changes let one after the other change what is kept under a key, which keys share: whoever
+// looks at what is there, and decides by that what is to be there, must not be overtaken. Or of
+// two refreshes the older one could come last, and what the walker has read take the place of
+// what was confirmed meanwhile.
+type changes [256]change
 
-func (s *stripes) of(key []byte) *sync.Mutex {
-	return &s[maphash.Bytes(keySeed, key)%uint64(len(s))]
+// A change is a lock on which goroutines wait as they do for anything else.
+type change chan struct{}
+
+func (c change) begin() { c <- struct{}{} }
+
+func (c change) end() { <-c }
+
+func (c *changes) init() {
+	for i := range c {
+		c[i] = make(change, 1)
+	}
 }
+
+func (c *changes) of(key []byte) change { return c[maphash.Bytes(keySeed, key)%uint64(len(c))] }

@@ -70,6 +70,7 @@ func (r *race) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	soft := p.soft.Load() // before the version: what was acknowledged then is in it
 	version := p.version.Load()
+	halt()
 	tag := fmt.Sprintf(`"%d"`, version)
 	res.Header.Set("Cache-Control", "max-age=3600")
 	res.Header.Set("Etag", tag)
@@ -211,6 +212,68 @@ var raceOrders = []struct {
 	{purge.Selector{All: true}, func(int) bool { return true }},
 }
 
+// halt is a machine that does something else for a moment, now and then: so what others do
+// in the meantime comes between two steps that would follow at once.
+func halt() {
+	if rand.IntN(100) == 0 {
+		time.Sleep(time.Duration(rand.Int64N(int64(raceHalt))))
+	}
+}
+
+type haltable interface {
+	store.Store
+	store.Prompt
+	store.Walker
+}
+
+// A halting store halts before and after what it does.
+type halting struct{ haltable }
+
+func (h halting) Lookup(ctx context.Context, key store.Key, into []store.Entry) ([]store.Entry, error) {
+	defer halt()
+	return h.haltable.Lookup(ctx, key, into)
+}
+
+func (h halting) Head(ctx context.Context, key store.Key, id store.ID, rev uint32) ([]byte, error) {
+	defer halt()
+	return h.haltable.Head(ctx, key, id, rev)
+}
+
+func (h halting) Create(ctx context.Context, key store.Key, head store.Head, size int64) (store.Writer, error) {
+	halt()
+	w, err := h.haltable.Create(ctx, key, head, size)
+	if err != nil {
+		return nil, err
+	}
+	return haltingWriter{w}, nil
+}
+
+func (h halting) Amend(ctx context.Context, key store.Key, id store.ID, head store.Head) error {
+	halt()
+	defer halt()
+	return h.haltable.Amend(ctx, key, id, head)
+}
+
+func (h halting) Remove(ctx context.Context, key store.Key, id store.ID) error {
+	halt()
+	defer halt()
+	return h.haltable.Remove(ctx, key, id)
+}
+
+func (h halting) Forget(ctx context.Context, key store.Key) error {
+	halt()
+	defer halt()
+	return h.haltable.Forget(ctx, key)
+}
+
+type haltingWriter struct{ store.Writer }
+
+func (w haltingWriter) Commit(ctx context.Context, replaces ...store.ID) (store.Entry, error) {
+	halt()
+	defer halt()
+	return w.Writer.Commit(ctx, replaces...)
+}
+
 // purge changes what the origin has, and then purges it.
 func (r *race) purge(rnd *rand.Rand) {
 	r.purges.Add(1)
@@ -265,7 +328,7 @@ func TestPRG05_RaceOfReadersAndPurges(t *testing.T) {
 			return tier.New(memory.Options{Budget: 64 << 10}, d)
 		},
 	} {
-		t.Run(name, func(t *testing.T) { racePurges(t, open(t)) })
+		t.Run(name, func(t *testing.T) { racePurges(t, halting{open(t).(haltable)}) })
 	}
 }
 

@@ -9,4 +9,5 @@ const (
 	purgeScripts = 150
 	raceOps      = 200 // of each reader
 	raceTime     = time.Duration(0)
+	raceHalt     = 2 * time.Millisecond
 )

@@ -9,4 +9,5 @@ const (
 	purgeScripts = 100_000
 	raceOps      = 0
 	raceTime     = time.Minute // for each store
+	raceHalt     = 150 * time.Millisecond
 )

@@ -9,4 +9,5 @@ const (
 	purgeScripts = 1000
 	raceOps      = 400 // of each reader
 	raceTime     = time.Duration(0)
+	raceHalt     = 2 * time.Millisecond
 )

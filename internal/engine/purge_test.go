@@ -2,9 +2,11 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -375,4 +377,69 @@ func TestPurgesDoNotWaitForWhatIsNotKept(t *testing.T) {
 			late.Wait()
 		})
 	}
+}
+
+// A dozing store is as slow as can be, two seconds after its beginning: what it found may
+// have changed by the time it says so.
+type dozing struct {
+	store.Store
+	began time.Time
+	dozed *atomic.Bool
+}
+
+func (d dozing) Lookup(ctx context.Context, key store.Key, into []store.Entry) ([]store.Entry, error) {
+	found, err := d.Store.Lookup(ctx, key, into)
+	if time.Since(d.began) == 2*time.Second && !d.dozed.Swap(true) {
+		time.Sleep(time.Second)
+	}
+	return found, err
+}
+
+func (d dozing) Walk(ctx context.Context, visit func(store.Key, store.Entry, []byte) bool) error {
+	return d.Store.(store.Walker).Walk(ctx, visit)
+}
+
+// Of two refreshes of what was purged twice the one that was asked for last is kept, also if
+// the other one is just about to be.
+func TestPRG05_RefreshesOvertake(t *testing.T) {
+	configure := func(c *engine.Config) { c.Store = dozing{c.Store, time.Now(), new(atomic.Bool)} }
+	sim.RunWith(t, configure, func(w *sim.World) {
+		reply := func(body string, delay time.Duration) sim.Reply {
+			return sim.Reply{Header: []string{"Cache-Control: max-age=60", `ETag: "` + body + `"`}, Body: body, Delay: delay}
+		}
+		w.Origin(reply("old", 0), reply("first", 2*time.Second), reply("second", 1200*time.Millisecond))
+		w.Get("/a").Want(200, "old")
+		for range 2 {
+			purgeNow(t, w, purge.Refresh, purge.Selector{All: true})
+			w.Get("/a").Want(200, "old")
+			w.Advance(time.Second)
+		}
+		w.Advance(5 * time.Second) // "first" is about to be kept from 2 s to 3 s, and "second" comes in between
+		w.Get("/a").Want(200, "second")
+		w.WantCount(3)
+	})
+}
+
+// What an unsafe request puts in doubt stays so, also if the walker comes by at that moment.
+func TestPRG05_WalkerOvertakesDoubt(t *testing.T) {
+	configure := func(c *engine.Config) { c.Store = dozing{c.Store, time.Now(), new(atomic.Bool)} }
+	sim.RunWith(t, configure, func(w *sim.World) {
+		reply := func(body string) sim.Reply {
+			return sim.Reply{Header: []string{"Cache-Control: max-age=60", `ETag: "` + body + `"`}, Body: body}
+		}
+		w.Origin(reply("old"), sim.Reply{Err: errors.New("gone")}, reply("new"))
+		w.Get("/a").Want(200, "old")
+		purgeNow(t, w, purge.Refresh, purge.Selector{All: true})
+		w.Advance(2 * time.Second)
+		walked := make(chan error, 1)
+		go func() { walked <- w.Engine.Walk(context.Background()) }()
+		w.Settle() // it has found the entry, and is about to mark it
+		posted := w.Start("POST", "/a", "x")
+		w.Advance(2 * time.Second)
+		posted.Wait()
+		if err := <-walked; err != nil {
+			t.Error(err)
+		}
+		w.Get("/a").Want(200, "new")
+	})
 }
