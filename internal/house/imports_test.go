@@ -17,7 +17,7 @@ const module = "github.com/larderhq/larder"
 // layer does not know each other.
 var layers = [][]string{
 	{"internal/field", "internal/flight", "internal/interim", "store", "internal/evict", "internal/vfs", "store/internal/flow", "store/disk/internal/index", "internal/canon"},
-	{"internal/rules", "store/memory", "store/disk", "store/blobs", "store/storetest", "internal/observe", "internal/purge", "internal/simulate", "internal/encode", "internal/esi", "internal/warm"},
+	{"internal/rules", "store/memory", "store/disk", "store/blobs", "store/storetest", "internal/observe", "internal/purge", "internal/simulate", "internal/encode", "internal/esi", "internal/warm", "internal/certs", "internal/certs/certstest"},
 	{"internal/message", "internal/standing", "store/tier"},
 	{"internal/engine", "internal/page", "internal/habit"},
 	{"internal/origin", "internal/local", "gateway", "internal/front"},
