@@ -21,10 +21,11 @@ import (
 
 // door is what all commands that serve have in common.
 type door struct {
-	Listen string   `placeholder:"ADDR" default:"127.0.0.1:8000" help:"Listen at host:port (127.0.0.1:8000). Port 0 is any free one,\n:8000 means all addresses of this machine."`
-	Limit  []string `placeholder:"NAME=VALUE" sep:"none" help:"Change what clients may take; may be repeated. larder limits lists\nwhat there is."`
-	Log    string   `placeholder:"FORM" default:"auto" help:"Access log on stdout: text, json, off, or auto (text on a\nterminal, json elsewhere), which is the default."`
-	Drain  span     `placeholder:"TIME" default:"10s" help:"At SIGTERM, let running requests go on for so long (10s)."`
+	Listen string `placeholder:"ADDR" default:"127.0.0.1:8000" help:"Listen at host:port (127.0.0.1:8000). Port 0 is any free one,\n:8000 means all addresses of this machine."`
+	secure
+	Limit []string `placeholder:"NAME=VALUE" sep:"none" help:"Change what clients may take; may be repeated. larder limits lists\nwhat there is."`
+	Log   string   `placeholder:"FORM" default:"auto" help:"Access log on stdout: text, json, off, or auto (text on a\nterminal, json elsewhere), which is the default."`
+	Drain span     `placeholder:"TIME" default:"10s" help:"At SIGTERM, let running requests go on for so long (10s)."`
 }
 
 var logModes = []string{"auto", "text", "json", "off"}
@@ -40,7 +41,11 @@ func (s *door) apply(std *streams, o *daemon.Options) error {
 	if err := limits.apply(&most, s.Limit); err != nil {
 		return err
 	}
-	o.Listen, o.Drain, o.Limits, o.Notes = s.Listen, time.Duration(s.Drain), most, slog.New(notes{std.err})
+	https, err := s.https()
+	if err != nil {
+		return err
+	}
+	o.HTTPS, o.Listen, o.Drain, o.Limits, o.Notes = https, s.Listen, time.Duration(s.Drain), most, slog.New(notes{std.err})
 	mode := s.Log
 	if mode == "auto" {
 		mode = "json"
@@ -57,8 +62,16 @@ func (s *door) apply(std *streams, o *daemon.Options) error {
 	return nil
 }
 
+// addresses are where d listens, for people.
+func addresses(d *daemon.Daemon) string {
+	if at := d.SecureURL(); at != "" {
+		return at + " and " + d.URL()
+	}
+	return d.URL()
+}
+
 // run serves until a signal comes.
-func (s *door) run(std *streams, o *daemon.Options, explain func(error) error, greet func(url, admin string)) error {
+func (s *door) run(std *streams, o *daemon.Options, explain func(error) error, greet func(*daemon.Daemon)) error {
 	d, err := daemon.New(*o)
 	if err != nil {
 		return errors.Join(explain(err), closeLog(o.Log))
@@ -66,7 +79,7 @@ func (s *door) run(std *streams, o *daemon.Options, explain func(error) error, g
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	defer signal.Stop(signals)
-	greet(d.URL(), d.AdminAt())
+	greet(d)
 
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
@@ -104,22 +117,26 @@ func isTerminal(w io.Writer) bool {
 }
 
 // explainListen says what to do about an address that cannot be had.
-func (s *door) explainListen(err error) error {
+func (s *door) explainListen(err error) error { return explainAddress("--listen", s.Listen, 8000, err) }
+
+// explainAddress says what to do about an address that cannot be had, which a flag names and
+// whose port is usually another one.
+func explainAddress(flag, text string, port int, err error) error {
 	var addr *net.AddrError
 	var dns *net.DNSError
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return usagef("--listen %s: the port is taken: stop what has it, or name another, such as 127.0.0.1:8001 (port 0 is any free one)", s.Listen)
+		return usagef("%s %s: the port is taken: stop what has it, or name another, such as 127.0.0.1:%d (port 0 is any free one)", flag, text, port+1)
 	case errors.Is(err, syscall.EACCES):
-		return usagef("--listen %s: this user may not have the port: take one above 1023, such as 127.0.0.1:8000", s.Listen)
+		return usagef("%s %s: this user may not have the port: take one above 1023, such as 127.0.0.1:%d", flag, text, port)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return usagef("--listen %s: this machine does not have the address: take 127.0.0.1:8000, or :8000 for all it has", s.Listen)
+		return usagef("%s %s: this machine does not have the address: take 127.0.0.1:%d, or :%[3]d for all it has", flag, text, port)
 	case errors.As(err, &dns) && dns.Name != "" && !strings.Contains(dns.Err, "unknown port"):
-		return usagef("--listen %s: the name %q cannot be found: give an address, such as 127.0.0.1:8000", s.Listen, dns.Name)
+		return usagef("%s %s: the name %q cannot be found: give an address, such as 127.0.0.1:%d", flag, text, dns.Name, port)
 	case errors.As(err, &addr), errors.As(err, &dns):
-		return usagef("--listen %q is no address: write host:port, such as 127.0.0.1:8000 or :8000", s.Listen)
+		return usagef("%s %q is no address: write host:port, such as 127.0.0.1:%d or :%[3]d", flag, text, port)
 	}
-	return usagef("--listen %s: %v: name another address, such as 127.0.0.1:8000", s.Listen, err)
+	return usagef("%s %s: %v: name another address, such as 127.0.0.1:%d", flag, text, err, port)
 }
 
 // visible keeps what others had us say from moving a terminal's cursor.

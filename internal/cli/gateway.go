@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -43,17 +44,21 @@ func (g *gatewayCmd) Run(std *streams, kinds storage.Kinds) error {
 	if err := g.apply(std, o); err != nil {
 		return errors.Join(err, o.Storage.Close())
 	}
-	return g.run(std, o, g.explain, func(url, _ string) { g.greet(std.err, url) })
+	return g.run(std, o, g.explain, func(d *daemon.Daemon) { g.greet(std.err, d) })
 }
 
-func (g *gatewayCmd) greet(w io.Writer, url string) {
-	fmt.Fprintf(w, "larder %s serves %s at %s without a cache\n%s\n", release, storage.Show(g.Source), url, g.tell())
+func (g *gatewayCmd) greet(w io.Writer, d *daemon.Daemon) {
+	fmt.Fprintf(w, "larder %s serves %s at %s without a cache\n%s\n", release, storage.Show(g.Source), addresses(d), g.tell())
 }
 
 // explain says what to do about a choice that cannot be carried out.
 func (g *gatewayCmd) explain(err error) error {
-	if e := (*daemon.Error)(nil); errors.As(err, &e) && e.Option == "Listen" {
+	e := (*daemon.Error)(nil)
+	if !errors.As(err, &e) {
+		return err
+	}
+	if e.Option == "Listen" {
 		return g.explainListen(e.Err)
 	}
-	return err
+	return cmp.Or(g.secure.explain(e), err)
 }

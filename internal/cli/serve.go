@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -39,6 +40,7 @@ func (*serve) examples() [][2]string {
 	return [][2]string{
 		{"larder serve http://127.0.0.1:8080", "before a web server on this machine"},
 		{"larder serve https://example.org --host example.org", "before one elsewhere"},
+		{"larder serve http://127.0.0.1:8080 --cert cert.pem,key.pem --https :443", "by https too; docs/https.md"},
 		{"larder serve .", "before the files in this folder"},
 		{"larder serve s3://bucket/prefix", "before storage; docs/gateway.md has all kinds"},
 		{"larder serve . --set soft-ttl=10s --memory 1GiB", "with other choices"},
@@ -60,7 +62,7 @@ func (s *serve) Run(std *streams, kinds storage.Kinds) error {
 	if err != nil {
 		return err
 	}
-	return s.run(std, o, s.explain, func(url, at string) { s.greet(std.err, url, at) })
+	return s.run(std, o, s.explain, func(d *daemon.Daemon) { s.greet(std.err, d) })
 }
 
 // options checks what was asked for.
@@ -162,19 +164,19 @@ func (s *serve) checkHot() error {
 }
 
 // greet says where it listens and what to try.
-func (s *serve) greet(w io.Writer, url, at string) {
+func (s *serve) greet(w io.Writer, d *daemon.Daemon) {
 	what, but := s.Origin, "if it may be kept"
 	if !storage.IsOrigin(what) {
 		what, but = storage.Show(what), "as long as it is fresh"
 	}
-	fmt.Fprintf(w, "larder %s serves %s at %s (memory %v%s)\n", release, what, url, s.Memory, disksOf(s.Disk))
+	fmt.Fprintf(w, "larder %s serves %s at %s (memory %v%s)\n", release, what, addresses(d), s.Memory, disksOf(s.Disk))
 	if !storage.IsOrigin(s.Origin) {
 		fmt.Fprintln(w, s.tell())
 	}
-	if at != "" {
+	if at := d.AdminAt(); at != "" {
 		fmt.Fprintf(w, "purge: larder purge%s; the admin API is at %s\n", s.adminHint(at), at)
 	}
-	fmt.Fprintf(w, "try: curl -i %s/   twice: the second answer says Cache-Status: larder; hit, %s\n", url, but)
+	fmt.Fprintf(w, "try: curl -i %s/   twice: the second answer says Cache-Status: larder; hit, %s\n", cmp.Or(d.SecureURL(), d.URL()), but)
 }
 
 // adminHint is what larder purge has to be told to find us.
@@ -189,6 +191,9 @@ func (s *serve) adminHint(at string) string {
 func (s *serve) explain(err error) error {
 	var e *daemon.Error
 	if !errors.As(err, &e) {
+		return err
+	}
+	if err := s.secure.explain(e); err != nil {
 		return err
 	}
 	switch e.Option {

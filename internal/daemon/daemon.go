@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"net/url"
 	"runtime"
-	"sync"
 	"time"
 
 	"github.com/larderhq/larder/gateway"
@@ -54,6 +53,9 @@ type Options struct {
 
 	// Listen is the address to listen at, host:port. Port 0 is any free one.
 	Listen string
+
+	// HTTPS, where set, has clients come by https too.
+	HTTPS *HTTPS
 
 	// Admin is where the admin API listens: the path of a socket, with a slash in
 	// it, or host:port, which takes AdminToken. Empty: nowhere. Usual: at the socket
@@ -101,7 +103,10 @@ type Options struct {
 type Daemon struct {
 	opt      Options
 	listener net.Listener
+	secure   net.Listener // for https, or nil
+	tls      *front.TLS   // nil: as secure
 	server   *front.Server
+	plain    *front.Server // of listener
 	engine   *engine.Engine
 	store    store.Store
 	ledger   *purge.Ledger
@@ -139,12 +144,15 @@ func New(o Options) (_ *Daemon, err error) {
 	if d.listener, err = net.Listen("tcp", o.Listen); err != nil {
 		return nil, &Error{Option: "Listen", Err: err}
 	}
+	if err = d.listenHTTPS(); err != nil {
+		return nil, err
+	}
 	if err = d.listenAdmin(); err != nil {
 		return nil, err
 	}
-	o.Limits.Conns = places(o.Limits.Conns, openFiles())
+	d.opt.Limits.Conns = places(o.Limits.Conns, openFiles())
 	if o.Uncached {
-		d.server = front.New(front.Options{Handler: d.logged(forward.handler), Limits: o.Limits, Refused: d.refused, Log: o.Notes})
+		d.newServer(front.Options{Handler: d.logged(forward.handler)})
 		return d, nil
 	}
 	c := o.Engine
@@ -173,8 +181,8 @@ func New(o Options) (_ *Daemon, err error) {
 	if c.Assembles {
 		handler = d.assembled(c.Name, &c.Terms)
 	}
-	d.server = front.New(front.Options{
-		Handler: d.habits(handler), Limits: o.Limits, Refused: d.refused, Log: o.Notes,
+	d.newServer(front.Options{
+		Handler:  d.habits(handler),
 		Standing: c.Standing, Store: d.store, Clock: c.Clock, Sink: c.Sink, Recent: c.Recent, Decide: d.engine.Decide,
 	})
 	return d, nil
@@ -183,7 +191,7 @@ func New(o Options) (_ *Daemon, err error) {
 // abandon lets go of what New has opened. Nothing was asked yet.
 func (d *Daemon) abandon() {
 	_ = d.leave()
-	for _, l := range []net.Listener{d.listener, d.adminListener} {
+	for _, l := range []net.Listener{d.listener, d.secure, d.adminListener} {
 		if l != nil {
 			_ = l.Close()
 		}
@@ -258,15 +266,18 @@ func (d *Daemon) refused(client string, status int, why string) {
 }
 
 // URL is where the Daemon listens.
-func (d *Daemon) URL() string {
-	host, port, err := net.SplitHostPort(d.listener.Addr().String())
+func (d *Daemon) URL() string { return "http://" + reachable(d.listener.Addr()) }
+
+// reachable is host and port of a listener as they work from here.
+func reachable(a net.Addr) string {
+	host, port, err := net.SplitHostPort(a.String())
 	if err != nil {
-		return d.listener.Addr().String()
+		return a.String()
 	}
 	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1" // all addresses: name one that works from here
 	}
-	return "http://" + net.JoinHostPort(host, port)
+	return net.JoinHostPort(host, port)
 }
 
 // Run answers requests until ctx ends, then drains and lets go of everything.
@@ -274,13 +285,8 @@ func (d *Daemon) URL() string {
 func (d *Daemon) Run(ctx context.Context) error {
 	defer runtime.KeepAlive(calmCollector())
 	stopWatching, stopTending, stopAdmin := d.startWatching(), d.startTending(), d.startAdmin()
-	var serving sync.WaitGroup
 	failed := make(chan error, 1)
-	serving.Go(func() {
-		if err := d.server.Serve(d.listener); err != nil {
-			failed <- err
-		}
-	})
+	served := d.serve(failed)
 	var err error
 	select {
 	case <-ctx.Done():
@@ -288,10 +294,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.opt.Drain)
 	defer cancel()
-	if d.server.Drain(bounded) != nil {
-		d.opt.Notes.Warn(fmt.Sprintf("requests that were still running after %v were cut off", d.opt.Drain))
-	}
-	serving.Wait()
+	d.drain(bounded)
+	served()
 	stopWatching()
 	stopAdmin()
 	stopTending()

@@ -96,7 +96,7 @@ func openStore(o *Options) (l larder, err error) {
 		lower.Disks = append(lower.Disks, disk.Disk{FS: folder, Size: d.Size, Name: d.Dir})
 		lower.Segment = min(lower.Segment, max(d.Size/segments&^(leastSegment-1), leastSegment))
 	}
-	ledger := purge.Options{Paths: o.Storage != nil, Plain: true}
+	ledger := purge.Options{Paths: o.Storage != nil, Plain: o.HTTPS == nil}
 	if len(lower.Disks) == 0 {
 		return larder{store: memory.New(upper), ledger: purge.New(ledger)}, nil
 	}

@@ -1,6 +1,7 @@
 package front
 
 import (
+	"crypto/tls"
 	"errors"
 	"hash/maphash"
 	"io"
@@ -35,7 +36,8 @@ type conn struct {
 	net.Conn
 	limits  *Limits
 	tell    func(client string, status int, why string)
-	release func() // gives the place back
+	release func()               // gives the place back
+	secure  *tls.ConnectionState // nil: there is no TLS
 
 	closing sync.Once
 	closed  error
@@ -282,25 +284,35 @@ func (c *conn) settle() {
 
 // Write gives up on a client that takes less than it has to in StallTimeout.
 func (c *conn) Write(p []byte) (n int, err error) {
+	if c.secure != nil {
+		n, err = c.Conn.Write(p) // sill does that
+	} else {
+		n, err = c.limits.write(c.Conn, &c.writeArmed, p)
+	}
+	if err != nil {
+		c.ended.Store(true)
+	}
+	return n, err
+}
+
+// write writes p to c, unless the client takes less than it has to in StallTimeout. armed is
+// when the write deadline of c was last set.
+func (l *Limits) write(c net.Conn, armed *time.Time, p []byte) (n int, err error) {
 	for {
 		// Setting a deadline is dear, so it is done now and then, and the
 		// client may get a quarter less than it is due.
-		if now := time.Now(); now.Sub(c.writeArmed) > c.limits.StallTimeout/4 {
-			if err := c.Conn.SetWriteDeadline(now.Add(c.limits.StallTimeout)); err != nil {
+		if now := time.Now(); now.Sub(*armed) > l.StallTimeout/4 {
+			if err := c.SetWriteDeadline(now.Add(l.StallTimeout)); err != nil {
 				return n, err
 			}
-			c.writeArmed = now
+			*armed = now
 		}
-		m, err := c.Conn.Write(p[n:])
+		m, err := c.Write(p[n:])
 		n += m
-		if err == nil {
-			return n, nil
-		}
-		if int64(m) < c.limits.least() || !errors.Is(err, os.ErrDeadlineExceeded) {
-			c.ended.Store(true)
+		if err == nil || int64(m) < l.least() || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
 		}
-		c.writeArmed = time.Time{}
+		*armed = time.Time{}
 	}
 }
 
@@ -344,17 +356,13 @@ func (c *conn) bid() {
 type listener struct {
 	net.Listener
 	server *Server
-	places chan struct{}
 	stop   chan struct{} // closed with the listener
 	once   sync.Once
 }
 
 // guard makes l keep to the limits.
 func (s *Server) guard(l net.Listener) net.Listener {
-	return &listener{
-		Listener: l, server: s,
-		places: make(chan struct{}, s.opt.Limits.Conns), stop: make(chan struct{}),
-	}
+	return &listener{Listener: l, server: s, stop: make(chan struct{})}
 }
 
 // Accept waits for a place, then for a client that may have one. net/http waits a
@@ -362,14 +370,12 @@ func (s *Server) guard(l net.Listener) net.Listener {
 func (l *listener) Accept() (net.Conn, error) {
 	s := l.server
 	for {
-		select {
-		case l.places <- struct{}{}:
-		case <-l.stop:
+		if !s.place(l.stop) {
 			return nil, net.ErrClosed
 		}
 		raw, err := l.Listener.Accept()
 		if err != nil {
-			<-l.places
+			<-s.places
 			return nil, err
 		}
 		var client netip.Addr
@@ -377,11 +383,11 @@ func (l *listener) Accept() (net.Conn, error) {
 			client = clientOf(a.Addr())
 		}
 		if s.admits(client) {
-			c := &conn{Conn: raw, release: func() { s.crowd.leave(client); <-l.places }}
+			c := &conn{Conn: raw, release: func() { s.crowd.leave(client); <-s.places }}
 			return c.watch(&s.opt), nil
 		}
 		_ = raw.Close() // nothing was said
-		<-l.places
+		<-s.places
 	}
 }
 

@@ -20,8 +20,7 @@ type fast struct {
 	clients clients
 	prompt  store.Prompt
 	addr    net.Addr
-	loans   chan *conn    // what net/http is to answer
-	places  chan struct{} // one for each client
+	loans   chan *conn // what net/http is to answer
 	looping sync.WaitGroup
 	lent    atomic.Int32 // clients that are lent
 
@@ -38,7 +37,7 @@ type fast struct {
 }
 
 func (f *fast) init(conns int) {
-	f.loans, f.places = make(chan *conn, conns), make(chan struct{}, conns)
+	f.loans = make(chan *conn, conns)
 	f.closing, f.ended, f.looped = make(chan struct{}), make(chan struct{}), make(chan struct{})
 }
 
@@ -141,7 +140,7 @@ func (s *Server) accept(f *os.File) error {
 			pause = 0
 			if peer := peerOf(from); !s.admits(clientOf(peer.Addr())) {
 				_ = syscall.Close(fd) // nothing was said
-			} else if s.place() {
+			} else if s.place(s.closing) {
 				s.welcome(fd, peer)
 			} else {
 				s.crowd.leave(clientOf(peer.Addr()))
@@ -165,28 +164,10 @@ func (s *Server) accept(f *os.File) error {
 	}
 }
 
-// place takes a place for another client. If there is none, those make room that
-// wait for nothing. It reports false if no more clients are wanted.
-func (s *Server) place() bool {
-	select {
-	case s.places <- struct{}{}:
-		return true
-	default:
-	}
-	for {
-		s.wantRoom()
-		select {
-		case s.places <- struct{}{}:
-			return true
-		case <-s.closing:
-			return false
-		case <-time.After(sweepTime):
-		}
-	}
-}
-
 // wantRoom has those make room that wait for nothing.
 func (s *Server) wantRoom() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, l := range s.loops {
 		l.crowded.Store(true)
 	}

@@ -54,6 +54,9 @@ type Options struct {
 	// request is not the callee's to keep.
 	Decide func(*http.Request, *standing.Answer) standing.Verdict
 
+	// TLS, where set, is for ServeTLS.
+	TLS *TLS
+
 	// Log gets what is wrong with single connections, at debug level. Nil:
 	// slog.Default.
 	Log *slog.Logger
@@ -70,9 +73,11 @@ type Server struct {
 	idle    chan struct{}
 	once    sync.Once
 	crowd   crowd
-	noted   atomic.Int64 // when it last turned a client away, in Unix nanoseconds
+	places  chan struct{} // one for each client
+	noted   atomic.Int64  // when it last turned a client away, in Unix nanoseconds
 
 	fast // the way that needs no net/http
+	encrypted
 }
 
 // gone is more than there can be requests.
@@ -86,9 +91,16 @@ func New(o Options) *Server {
 		o.Log = slog.Default()
 	}
 	s := &Server{opt: o, idle: make(chan struct{}), crowd: crowd{most: o.Limits.ClientConns, local: local}}
+	room := o.Limits.Conns
+	if o.TLS != nil {
+		room++ // for the next one, that ServeTLS waits for
+	}
+	s.places = make(chan struct{}, room)
 	s.init(o.Limits.Conns)
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
+	faults := log.New(debugLog{o.Log}, "", 0)
+	s.initTLS(faults)
 	s.http = http.Server{
 		Handler:                      http.HandlerFunc(s.answer),
 		Protocols:                    protocols,
@@ -98,7 +110,7 @@ func New(o Options) *Server {
 		DisableGeneralOptionsHandler: true, // OPTIONS * is the origin's
 		ConnState:                    turned,
 		ConnContext:                  func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
-		ErrorLog:                     log.New(debugLog{o.Log}, "", 0),
+		ErrorLog:                     faults,
 	}
 	return s
 }
@@ -150,12 +162,17 @@ func (s *Server) serveHTTP(l net.Listener) error {
 // returns no request is running, save those that go on for 2 s after their
 // client was cut off. It is called once.
 func (s *Server) Drain(ctx context.Context) error {
+	secure := make(chan error, 1)
+	go func() { secure <- s.drainTLS(ctx) }()
 	err := s.drainFast(ctx)
 	if serr := s.http.Shutdown(ctx); err == nil {
 		err = serr
 	}
 	if err != nil {
 		_ = s.http.Close() // the connections are cut, whatever it says
+	}
+	if serr := <-secure; err == nil {
+		err = serr
 	}
 	const grace = 2 * time.Second
 	s.leave(gone)
@@ -167,6 +184,29 @@ func (s *Server) Drain(ctx context.Context) error {
 	case <-patience.C:
 	}
 	return err
+}
+
+// roomTime is how often those are asked to make room that wait for nothing.
+const roomTime = 250 * time.Millisecond
+
+// place takes a place for another client. If there is none, those make room that
+// wait for nothing. It reports false if no more clients are wanted.
+func (s *Server) place(stop <-chan struct{}) bool {
+	select {
+	case s.places <- struct{}{}:
+		return true
+	default:
+	}
+	for {
+		s.wantRoom()
+		select {
+		case s.places <- struct{}{}:
+			return true
+		case <-stop:
+			return false
+		case <-time.After(roomTime):
+		}
+	}
 }
 
 // crowdPause is how often it is noted at most that a client has too many
@@ -198,7 +238,8 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 	if s.running.Add(1) < 0 {
 		panic(http.ErrAbortHandler) // too late: all that follows may be closed
 	}
-	if c := r.Context().Value(connKey{}).(*conn); !c.passed.next(r) {
+	c := r.Context().Value(connKey{}).(*conn)
+	if !c.passed.next(r) {
 		if c.tell != nil {
 			c.tell(r.RemoteAddr, http.StatusBadRequest, "a request where none began (RFC 9112 11.2)")
 		}
@@ -211,14 +252,25 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 	if _, ok := h["Pragma"]; ok {
 		unmark(h)
 	}
-	if lines(h) >= s.opt.Limits.Fields { // and Host, which net/http has taken out
-		s.refuse(w, r, http.StatusRequestHeaderFieldsTooLarge, "the head has too many lines (RFC 6585 5)")
-		return
-	}
 	// A request with Upgrade is the last that the door lets pass, and the client
 	// may know; and HTTP/1.0 gets no persistent one (RFC 9112 §9.3).
 	if _, ok := h["Upgrade"]; ok || r.ProtoMajor == 1 && r.ProtoMinor == 0 {
 		w.Header()["Connection"] = []string{"close"}
+	}
+	r.TLS = c.secure
+	s.admit(w, r)
+}
+
+// admit has a request answered that is sound, unless nobody is to have it.
+func (s *Server) admit(w http.ResponseWriter, r *http.Request) {
+	h := r.Header
+	if lines(h) >= s.opt.Limits.Fields { // and Host, which net/http has taken out
+		s.refuse(w, r, http.StatusRequestHeaderFieldsTooLarge, "the head has too many lines (RFC 6585 5)")
+		return
+	}
+	if s.misdirected(r) {
+		s.refuse(w, r, http.StatusMisdirectedRequest, "this connection was made for another host (RFC 9110 7.4)")
+		return
 	}
 	if lines, ok := h["Expect"]; ok && (len(lines) != 1 || !strings.EqualFold(lines[0], "100-continue")) {
 		s.refuse(w, r, http.StatusExpectationFailed, "the only expectation is 100-continue (RFC 9110 10.1.1)")
@@ -227,11 +279,13 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 	s.opt.Handler.ServeHTTP(w, r)
 }
 
-// refuse answers a request that goes nowhere, as the last one of its connection.
+// refuse answers a request that goes nowhere, as the last one of its connection in HTTP/1.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, status int, why string) {
 	if s.opt.Refused != nil {
 		s.opt.Refused(r.RemoteAddr, status, why)
 	}
-	w.Header()["Connection"] = []string{"close"}
+	if r.ProtoMajor < 2 { // others may be running on it
+		w.Header()["Connection"] = []string{"close"}
+	}
 	http.Error(w, fmt.Sprintf("%d %s: %s", status, http.StatusText(status), why), status)
 }

@@ -1,0 +1,209 @@
+package front
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"log"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"sync"
+	"time"
+)
+
+// TLS is what a Server needs for clients that come by TLS.
+type TLS struct {
+	// Config is what is agreed with them. It should offer h2 and http/1.1 (RFC 7301).
+	Config *tls.Config
+
+	// Covers tells whether a connection that was made for the name sni may be asked for
+	// host, which has no port; the others get 421 (RFC 9110 §7.4). Nil: all may.
+	Covers func(sni, host string) bool
+}
+
+// encrypted is what a Server needs for TLS.
+type encrypted struct {
+	http2  http.Server
+	h1, h2 *queue // connections on which both ends have agreed to speak so
+
+	entering  sync.Mutex
+	entrances []net.Listener
+	shut      bool // nobody is let in any more
+
+	greeting context.Context // of those who are being agreed with
+	dismiss  context.CancelFunc
+}
+
+func (s *Server) initTLS(faults *log.Logger) {
+	s.h1, s.h2 = newQueue(), newQueue()
+	s.http2 = s.newHTTP2(faults)
+	s.greeting, s.dismiss = context.WithCancel(context.Background())
+}
+
+// ServeTLS is Serve for clients that come by TLS, as Options.TLS says.
+func (s *Server) ServeTLS(l net.Listener) error {
+	defer l.Close()
+	g := s.guard(l)
+	if !s.enters(g) {
+		return nil
+	}
+	for pause := time.Duration(0); ; {
+		c, err := g.Accept()
+		if err == nil {
+			pause = 0
+			go s.greet(c.(*conn))
+			continue
+		}
+		if s.isShut() {
+			return nil
+		}
+		if fault, ok := err.(interface{ Temporary() bool }); !ok || !fault.Temporary() {
+			return err
+		}
+		const longest = time.Second
+		pause = min(max(2*pause, 5*time.Millisecond), longest)
+		s.opt.Log.Warn("no connection can be accepted for a moment", "error", err, "pause", pause)
+		time.Sleep(pause)
+	}
+}
+
+// enters takes down a listener for Drain. The first one has net/http wait for connections.
+// It reports false if the Server was drained already.
+func (s *Server) enters(l net.Listener) bool {
+	s.entering.Lock()
+	defer s.entering.Unlock()
+	if s.shut {
+		return false
+	}
+	if s.entrances == nil {
+		go func() { _ = s.http.Serve(s.h1) }() // both until Drain
+		go func() { _ = s.http2.Serve(s.h2) }()
+	}
+	s.entrances = append(s.entrances, l)
+	return true
+}
+
+func (s *Server) isShut() bool {
+	s.entering.Lock()
+	defer s.entering.Unlock()
+	return s.shut
+}
+
+// drainTLS lets nobody in any more, and every client have the answers it waits for, until
+// ctx ends: then the error is that of ctx.
+func (s *Server) drainTLS(ctx context.Context) error {
+	s.entering.Lock()
+	s.shut = true
+	entrances := slices.Clone(s.entrances)
+	s.entering.Unlock()
+	for _, l := range entrances {
+		_ = l.Close()
+	}
+	s.dismiss()
+	err := s.http2.Shutdown(ctx)
+	if err != nil {
+		_ = s.http2.Close() // the connections are cut, whatever it says
+	}
+	return err
+}
+
+// greet agrees on keys and a protocol with a client, and has net/http serve it.
+func (s *Server) greet(c *conn) {
+	d := &sill{Conn: c.Conn, limits: c.limits, release: c.release}
+	t := tls.Server(d, s.opt.TLS.Config)
+	ctx, cancel := context.WithTimeout(s.greeting, s.opt.Limits.HeadTimeout)
+	defer cancel()
+	if err := t.HandshakeContext(ctx); err != nil {
+		s.opt.Log.Debug("connection", "what", "no TLS: "+err.Error(), "client", d.RemoteAddr().String())
+		_ = d.Close() // after the alert, if there was one
+		return
+	}
+	state := t.ConnectionState()
+	if state.NegotiatedProtocol == "h2" {
+		s.h2.give(t)
+		return
+	}
+	c.Conn, c.secure, c.release = t, &state, func() {} // which d does
+	s.h1.give(c)
+}
+
+// misdirected tells whether r is about another server than the one that the client has
+// agreed on keys with.
+func (s *Server) misdirected(r *http.Request) bool {
+	if r.TLS == nil || s.opt.TLS == nil || s.opt.TLS.Covers == nil {
+		return false
+	}
+	host := (&url.URL{Host: cmp.Or(r.Host, r.TLS.ServerName)}).Hostname()
+	return !s.opt.TLS.Covers(r.TLS.ServerName, host)
+}
+
+// A sill is a connection below its TLS. It gives up on a client that takes less than it has
+// to, as conn does without TLS: what TLS has begun to send cannot be taken back.
+type sill struct {
+	net.Conn
+	limits  *Limits
+	armed   time.Time // when the write deadline was last set
+	closing sync.Once
+	release func() // gives the place back
+}
+
+func (d *sill) Write(p []byte) (int, error) { return d.limits.write(d.Conn, &d.armed, p) }
+
+// SetWriteDeadline implements net.Conn. Write has deadlines of its own, but for one that is
+// over, and ends it.
+func (d *sill) SetWriteDeadline(t time.Time) error {
+	if t.IsZero() || t.After(time.Now()) {
+		return nil
+	}
+	return d.Conn.SetWriteDeadline(t)
+}
+
+// SetDeadline implements net.Conn.
+func (d *sill) SetDeadline(t time.Time) error {
+	if err := d.SetWriteDeadline(t); err != nil {
+		return err
+	}
+	return d.SetReadDeadline(t)
+}
+
+func (d *sill) Close() error {
+	err := d.Conn.Close()
+	d.closing.Do(d.release)
+	return err
+}
+
+// A queue is a listener for connections that others have accepted.
+type queue struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newQueue() *queue { return &queue{conns: make(chan net.Conn), closed: make(chan struct{})} }
+
+// give waits until somebody takes c, or closes it if nobody will.
+func (q *queue) give(c net.Conn) {
+	select {
+	case q.conns <- c:
+	case <-q.closed:
+		_ = c.Close()
+	}
+}
+
+func (q *queue) Accept() (net.Conn, error) {
+	select {
+	case c := <-q.conns:
+		return c, nil
+	case <-q.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (q *queue) Close() error {
+	q.once.Do(func() { close(q.closed) })
+	return nil
+}
+
+func (q *queue) Addr() net.Addr { return &net.TCPAddr{} }
