@@ -295,17 +295,23 @@ func (c *conn) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
+// arm sets a deadline of StallTimeout; armed is when that was last done. Setting one is dear,
+// so it is done now and then, and the client may get a quarter less than it is due.
+func (l *Limits) arm(armed *time.Time, set func(time.Time) error) error {
+	now := time.Now()
+	if now.Sub(*armed) <= l.StallTimeout/4 {
+		return nil
+	}
+	*armed = now
+	return set(now.Add(l.StallTimeout))
+}
+
 // write writes p to c, unless the client takes less than it has to in StallTimeout. armed is
 // when the write deadline of c was last set.
 func (l *Limits) write(c net.Conn, armed *time.Time, p []byte) (n int, err error) {
 	for {
-		// Setting a deadline is dear, so it is done now and then, and the
-		// client may get a quarter less than it is due.
-		if now := time.Now(); now.Sub(*armed) > l.StallTimeout/4 {
-			if err := c.SetWriteDeadline(now.Add(l.StallTimeout)); err != nil {
-				return n, err
-			}
-			*armed = now
+		if err := l.arm(armed, c.SetWriteDeadline); err != nil {
+			return n, err
 		}
 		m, err := c.Write(p[n:])
 		n += m

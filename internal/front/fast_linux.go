@@ -124,8 +124,7 @@ func (s *Server) accept(f *os.File) error {
 	if err != nil {
 		return err
 	}
-	const longest = time.Second
-	for pause := time.Duration(0); ; {
+	for patience := (patience{log: s.opt.Log}); ; {
 		var fd int
 		var from syscall.Sockaddr
 		var err error
@@ -137,7 +136,7 @@ func (s *Server) accept(f *os.File) error {
 			return nil
 		}
 		if err == nil {
-			pause = 0
+			patience.renew()
 			if peer := peerOf(from); !s.admits(clientOf(peer.Addr())) {
 				_ = syscall.Close(fd) // nothing was said
 			} else if s.place(s.closing) {
@@ -154,11 +153,7 @@ func (s *Server) accept(f *os.File) error {
 		if err == syscall.EMFILE || err == syscall.ENFILE {
 			s.wantRoom()
 		}
-		pause = min(max(2*pause, 5*time.Millisecond), longest)
-		s.opt.Log.Warn("no connection can be accepted for a moment", "error", err, "pause", pause)
-		select {
-		case <-time.After(pause):
-		case <-s.closing:
+		if !patience.wait(err, s.closing) {
 			return nil
 		}
 	}

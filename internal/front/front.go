@@ -62,7 +62,7 @@ type Options struct {
 	Log *slog.Logger
 }
 
-// A Server serves HTTP/1 from listeners. Make one with New.
+// A Server serves HTTP/1, and HTTP/2 by TLS, from listeners. Make one with New.
 type Server struct {
 	opt  Options
 	http http.Server
@@ -97,22 +97,26 @@ func New(o Options) *Server {
 	}
 	s.places = make(chan struct{}, room)
 	s.init(o.Limits.Conns)
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
 	faults := log.New(debugLog{o.Log}, "", 0)
 	s.initTLS(faults)
-	s.http = http.Server{
-		Handler:                      http.HandlerFunc(s.answer),
-		Protocols:                    protocols,
-		ReadHeaderTimeout:            o.Limits.HeadTimeout,
-		IdleTimeout:                  o.Limits.IdleTimeout,
-		MaxHeaderBytes:               o.Limits.Head,
+	s.http = s.newHTTP(s.answer, faults)
+	s.http.Protocols.SetHTTP1(true)
+	s.http.ConnState = turned
+	s.http.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }
+	return s
+}
+
+// newHTTP makes a server that keeps to the limits. Which protocols it speaks is left open.
+func (s *Server) newHTTP(answer http.HandlerFunc, faults *log.Logger) http.Server {
+	return http.Server{
+		Handler:                      answer,
+		Protocols:                    new(http.Protocols),
+		ReadHeaderTimeout:            s.opt.Limits.HeadTimeout,
+		IdleTimeout:                  s.opt.Limits.IdleTimeout,
+		MaxHeaderBytes:               s.opt.Limits.Head,
 		DisableGeneralOptionsHandler: true, // OPTIONS * is the origin's
-		ConnState:                    turned,
-		ConnContext:                  func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 		ErrorLog:                     faults,
 	}
-	return s
 }
 
 // connKey is what a request's context has its connection under.
@@ -186,8 +190,8 @@ func (s *Server) Drain(ctx context.Context) error {
 	return err
 }
 
-// roomTime is how often those are asked to make room that wait for nothing.
-const roomTime = 250 * time.Millisecond
+// sweepTime is how often it is looked for those who have taken too long, or are to make room.
+const sweepTime = 250 * time.Millisecond
 
 // place takes a place for another client. If there is none, those make room that
 // wait for nothing. It reports false if no more clients are wanted.
@@ -204,8 +208,30 @@ func (s *Server) place(stop <-chan struct{}) bool {
 			return true
 		case <-stop:
 			return false
-		case <-time.After(roomTime):
+		case <-time.After(sweepTime):
 		}
+	}
+}
+
+// A patience tries again, a little later each time, where the system has nothing left for
+// another connection.
+type patience struct {
+	log   *slog.Logger
+	pause time.Duration
+}
+
+func (p *patience) renew() { p.pause = 0 }
+
+// wait waits after err, and reports false if stop is closed meanwhile.
+func (p *patience) wait(err error, stop <-chan struct{}) bool {
+	const longest = time.Second
+	p.pause = min(max(2*p.pause, 5*time.Millisecond), longest)
+	p.log.Warn("no connection can be accepted for a moment", "error", err, "pause", p.pause)
+	select {
+	case <-time.After(p.pause):
+		return true
+	case <-stop:
+		return false
 	}
 }
 

@@ -2,7 +2,6 @@ package front
 
 import (
 	"io"
-	"log"
 	"net/http"
 	"strings"
 	"time"
@@ -16,28 +15,6 @@ const (
 	connWindow   = 1 << 20
 	streamWindow = 256 << 10
 )
-
-// http2 makes the server that speaks HTTP/2 with those who have agreed on that.
-func (s *Server) newHTTP2(faults *log.Logger) http.Server {
-	protocols := new(http.Protocols)
-	protocols.SetHTTP2(true)
-	l := &s.opt.Limits
-	return http.Server{
-		Handler:                      http.HandlerFunc(s.answer2),
-		Protocols:                    protocols,
-		ReadHeaderTimeout:            l.HeadTimeout,
-		IdleTimeout:                  l.IdleTimeout,
-		MaxHeaderBytes:               l.Head,
-		DisableGeneralOptionsHandler: true,
-		ErrorLog:                     faults,
-		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams:          maxStreams,
-			MaxReceiveBufferPerConnection: connWindow,
-			MaxReceiveBufferPerStream:     streamWindow,
-			WriteByteTimeout:              l.StallTimeout,
-		},
-	}
-}
 
 // answer2 is answer for HTTP/2.
 func (s *Server) answer2(w http.ResponseWriter, r *http.Request) {
@@ -75,7 +52,7 @@ func (t *stream) Write(p []byte) (int, error) {
 	const piece = 64 << 10 // or the deadline would be for all that is written
 	written := 0
 	for {
-		t.arm(&t.armed, t.control.SetWriteDeadline)
+		_ = t.limits.arm(&t.armed, t.control.SetWriteDeadline) // fails on a stream that is over only
 		n, err := t.ResponseWriter.Write(p[written:min(written+piece, len(p))])
 		if written += n; err != nil || written == len(p) {
 			return written, err
@@ -85,16 +62,8 @@ func (t *stream) Write(p []byte) (int, error) {
 
 // FlushError implements what http.ResponseController looks for.
 func (t *stream) FlushError() error {
-	t.arm(&t.armed, t.control.SetWriteDeadline)
+	_ = t.limits.arm(&t.armed, t.control.SetWriteDeadline)
 	return t.control.Flush()
-}
-
-// arm sets a deadline, now and then.
-func (t *stream) arm(armed *time.Time, set func(time.Time) error) {
-	if now := time.Now(); now.Sub(*armed) > t.limits.StallTimeout/4 {
-		_ = set(now.Add(t.limits.StallTimeout)) // fails on a stream that is over only
-		*armed = now
-	}
 }
 
 // A streamBody gives up on a client that sends nothing for StallTimeout.
@@ -105,6 +74,6 @@ type streamBody struct {
 }
 
 func (b *streamBody) Read(p []byte) (int, error) {
-	b.stream.arm(&b.armed, b.stream.control.SetReadDeadline)
+	_ = b.stream.limits.arm(&b.armed, b.stream.control.SetReadDeadline)
 	return b.ReadCloser.Read(p)
 }

@@ -23,7 +23,6 @@ const (
 	turnLen   = 1 << 20   // octets that are sent before it is others' turn,
 	shortTurn = 128 << 10 // and while there are others whose answers are short
 	shortTime = 10 * time.Millisecond
-	sweepTime = 250 * time.Millisecond
 
 	// What the loop waits for.
 	toRead  = syscall.EPOLLIN | syscall.EPOLLRDHUP

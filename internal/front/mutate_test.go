@@ -223,7 +223,7 @@ func (v *visit) statuses() (all []int) {
 // A strictDoor is a Server of visits, with the engine's view of what it asks for.
 type strictDoor struct {
 	server *Server
-	visits *pipes
+	visits pipes
 	served chan error
 }
 

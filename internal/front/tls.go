@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
 	"sync"
 	"time"
 )
@@ -28,17 +27,23 @@ type encrypted struct {
 	http2  http.Server
 	h1, h2 *queue // connections on which both ends have agreed to speak so
 
-	entering  sync.Mutex
+	entering  sync.Mutex // guards entrances
 	entrances []net.Listener
-	shut      bool // nobody is let in any more
 
-	greeting context.Context // of those who are being agreed with
+	greeting context.Context // of those who are being agreed with; when it ends nobody is let in any more
 	dismiss  context.CancelFunc
 }
 
 func (s *Server) initTLS(faults *log.Logger) {
 	s.h1, s.h2 = newQueue(), newQueue()
-	s.http2 = s.newHTTP2(faults)
+	s.http2 = s.newHTTP(s.answer2, faults)
+	s.http2.Protocols.SetHTTP2(true)
+	s.http2.HTTP2 = &http.HTTP2Config{
+		MaxConcurrentStreams:          maxStreams,
+		MaxReceiveBufferPerConnection: connWindow,
+		MaxReceiveBufferPerStream:     streamWindow,
+		WriteByteTimeout:              s.opt.Limits.StallTimeout,
+	}
 	s.greeting, s.dismiss = context.WithCancel(context.Background())
 }
 
@@ -49,23 +54,22 @@ func (s *Server) ServeTLS(l net.Listener) error {
 	if !s.enters(g) {
 		return nil
 	}
-	for pause := time.Duration(0); ; {
+	for patience := (patience{log: s.opt.Log}); ; {
 		c, err := g.Accept()
 		if err == nil {
-			pause = 0
+			patience.renew()
 			go s.greet(c.(*conn))
 			continue
 		}
-		if s.isShut() {
+		if s.greeting.Err() != nil {
 			return nil
 		}
 		if fault, ok := err.(interface{ Temporary() bool }); !ok || !fault.Temporary() {
 			return err
 		}
-		const longest = time.Second
-		pause = min(max(2*pause, 5*time.Millisecond), longest)
-		s.opt.Log.Warn("no connection can be accepted for a moment", "error", err, "pause", pause)
-		time.Sleep(pause)
+		if !patience.wait(err, s.greeting.Done()) {
+			return nil
+		}
 	}
 }
 
@@ -74,7 +78,7 @@ func (s *Server) ServeTLS(l net.Listener) error {
 func (s *Server) enters(l net.Listener) bool {
 	s.entering.Lock()
 	defer s.entering.Unlock()
-	if s.shut {
+	if s.greeting.Err() != nil {
 		return false
 	}
 	if s.entrances == nil {
@@ -85,23 +89,15 @@ func (s *Server) enters(l net.Listener) bool {
 	return true
 }
 
-func (s *Server) isShut() bool {
-	s.entering.Lock()
-	defer s.entering.Unlock()
-	return s.shut
-}
-
 // drainTLS lets nobody in any more, and every client have the answers it waits for, until
 // ctx ends: then the error is that of ctx.
 func (s *Server) drainTLS(ctx context.Context) error {
 	s.entering.Lock()
-	s.shut = true
-	entrances := slices.Clone(s.entrances)
-	s.entering.Unlock()
-	for _, l := range entrances {
+	s.dismiss()
+	for _, l := range s.entrances {
 		_ = l.Close()
 	}
-	s.dismiss()
+	s.entering.Unlock()
 	err := s.http2.Shutdown(ctx)
 	if err != nil {
 		_ = s.http2.Close() // the connections are cut, whatever it says

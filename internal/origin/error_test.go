@@ -3,16 +3,11 @@ package origin_test
 import (
 	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"strings"
@@ -20,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/larderhq/larder/internal/certs/certstest"
 	"github.com/larderhq/larder/internal/interim"
 	"github.com/larderhq/larder/internal/origin"
 )
@@ -410,34 +406,15 @@ func TestSTS11_Names(t *testing.T) {
 	wantError(t, err, "dns_timeout", 504, true)
 }
 
-// certificate makes one for 127.0.0.1 that is valid until end and signed by
-// itself.
+// certificate makes one for 127.0.0.1 that is valid until end, and those who trust it.
 func certificate(t *testing.T, end time.Time) (tls.Certificate, *x509.CertPool) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	a := certstest.New(t)
+	c, err := tls.X509KeyPair(a.Issue(end, "127.0.0.1"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	tmpl := &x509.Certificate{
-		SerialNumber:          big.NewInt(1),
-		Subject:               pkix.Name{CommonName: "test"},
-		NotBefore:             end.Add(-24 * time.Hour),
-		NotAfter:              end,
-		IsCA:                  true,
-		BasicConstraintsValid: true,
-		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(leaf)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
+	return c, a.Pool
 }
 
 func TestSTS11_TLS(t *testing.T) {
