@@ -175,7 +175,7 @@ func New(o Options) (_ *Daemon, err error) {
 		c.Sink = o.Log
 	}
 	c.Site, c.Ledger, c.Recent = site+kept.lineage, kept.ledger, new(observe.Recent)
-	c.Clock, c.Standing = engine.SystemClock(), engine.Standing(c.SpokenFor)
+	c.Clock, c.Standing, c.Secure = engine.SystemClock(), engine.Standing(c.SpokenFor), o.HTTPS.fields()
 	d.engine = engine.New(c)
 	var handler http.Handler = d.engine
 	if c.Assembles {

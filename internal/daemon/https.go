@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -70,8 +71,8 @@ func (d *Daemon) listenHTTPS() (err error) {
 func (d *Daemon) newServer(o front.Options) {
 	o.Limits, o.Refused, o.Log, o.TLS = d.opt.Limits, d.refused, d.opt.Notes, d.tls
 	h := d.opt.HTTPS
-	if h != nil && h.HSTS > 0 {
-		o.Handler = strictly(o.Handler, h.HSTS)
+	if fields := h.fields(); fields != nil {
+		o.Handler = strictly(o.Handler, fields)
 	}
 	d.server = front.New(o)
 	d.plain = d.server
@@ -80,12 +81,19 @@ func (d *Daemon) newServer(o front.Options) {
 	}
 }
 
+// fields are what answers by https have, unless the origin says something else. h may be nil.
+func (h *HTTPS) fields() http.Header {
+	if h == nil || h.HSTS <= 0 {
+		return nil
+	}
+	return http.Header{"Strict-Transport-Security": {"max-age=" + strconv.FormatInt(int64(h.HSTS/time.Second), 10)}}
+}
+
 // strictly has clients told to come by https alone (RFC 6797 §7.1).
-func strictly(next http.Handler, span time.Duration) http.Handler {
-	value := "max-age=" + strconv.FormatInt(int64(span/time.Second), 10)
+func strictly(next http.Handler, fields http.Header) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.TLS != nil {
-			w.Header().Set("Strict-Transport-Security", value)
+			maps.Copy(w.Header(), fields)
 		}
 		next.ServeHTTP(w, r)
 	})

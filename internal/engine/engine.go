@@ -112,6 +112,11 @@ type Config struct {
 	// Recent, where set, gets to see the requests, for previews of purges.
 	Recent *observe.Recent
 
+	// Secure are the fields that whoever has the Engine serve a request by https sets before,
+	// such as Strict-Transport-Security: Decide has them, too. The origin's own take their
+	// place.
+	Secure http.Header
+
 	// Clock is the time; nil is the machine's.
 	Clock Clock
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -26,6 +27,9 @@ func (e *Engine) Decide(r *http.Request, a *standing.Answer) standing.Verdict {
 	x.begin(e, x.fields, r)
 	x.deciding = true
 	defer x.release()
+	if x.secure() {
+		maps.Copy(x.fields, e.Secure)
+	}
 	if err := x.read(); err != nil || x.e.looped(r.Header) || x.passes() != "" {
 		return standing.Elsewhere
 	}
@@ -106,7 +110,7 @@ func (x *exchange) stand(k *kept, c *slice, a *standing.Answer) bool {
 		return false
 	}
 	*a = standing.Answer{
-		Host: x.r.Host, Target: x.r.RequestURI, Fields: a.Fields[:0],
+		Host: x.r.Host, Target: x.r.RequestURI, Secure: x.r.TLS != nil, Fields: a.Fields[:0],
 		Key: append(a.Key[:0], x.key...), ID: k.entry.ID, Rev: k.entry.Rev, Off: c.off, Size: c.n,
 		Status: c.status, Why: d.Why,
 		From: x.steady, Age: d.Age, TTL: d.TTL(), Head: a.Head[:0], Moment: x.moment,
@@ -122,7 +126,7 @@ func (x *exchange) stand(k *kept, c *slice, a *standing.Answer) bool {
 // standing.Request.
 func (x *exchange) ordinary() bool {
 	r := x.r
-	if r.ProtoMajor != 1 || r.ProtoMinor != 1 || r.TLS != nil || r.ContentLength != 0 || !strings.HasPrefix(r.RequestURI, "/") || r.Host == "" {
+	if !r.ProtoAtLeast(1, 1) || r.ContentLength != 0 || !strings.HasPrefix(r.RequestURI, "/") || r.Host == "" {
 		return false
 	}
 	for name, lines := range r.Header {

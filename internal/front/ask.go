@@ -1,6 +1,7 @@
 package front
 
 import (
+	"crypto/tls"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -13,6 +14,7 @@ import (
 type asker struct {
 	decide func(*http.Request, *standing.Answer) standing.Verdict
 	log    *slog.Logger
+	tls    *tls.ConnectionState // of whom asks; nil: there is none
 
 	// Used again for each request.
 	r      *http.Request
@@ -40,7 +42,7 @@ func (k *asker) ask(p *plain, addr string) (a *standing.Answer, said standing.Ve
 			said = standing.Elsewhere
 		}
 	}()
-	k.r.RemoteAddr = addr
+	k.r.RemoteAddr, k.r.TLS = addr, k.tls
 	k.translate(p)
 	return a, k.decide(k.r, a)
 }

@@ -10,15 +10,12 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-
-	"github.com/larderhq/larder/store"
 )
 
 // fast is what a Server needs to answer by loops.
 type fast struct {
 	loops   []*loop
 	clients clients
-	prompt  store.Prompt
 	addr    net.Addr
 	loans   chan *conn // what net/http is to answer
 	looping sync.WaitGroup
@@ -82,10 +79,6 @@ func (s *Server) listen(l *net.TCPListener) (*os.File, error) {
 	f, err := l.File()
 	if err != nil {
 		return nil, err
-	}
-	s.prompt, _ = s.opt.Store.(store.Prompt)
-	if s.prompt == nil {
-		s.prompt = store.Unprepared{}
 	}
 	s.addr, s.listening = l.Addr(), f
 	for _, l := range s.loops {
@@ -159,8 +152,8 @@ func (s *Server) accept(f *os.File) error {
 	}
 }
 
-// wantRoom has those make room that wait for nothing.
-func (s *Server) wantRoom() {
+// callLoops has the loops make room.
+func (s *Server) callLoops() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range s.loops {

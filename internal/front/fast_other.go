@@ -23,5 +23,5 @@ func (s *Server) serveFast(l *net.TCPListener) error { return s.serveHTTP(l) }
 func (s *Server) isDraining() bool                   { return false }
 func (s *Server) drainFast(context.Context) error    { return nil }
 func (s *Server) endFast(<-chan time.Time)           {}
-func (s *Server) wantRoom()                          {}
+func (s *Server) callLoops()                         {}
 func (s *fast) init(int)                             {}

@@ -74,6 +74,7 @@ type Server struct {
 	once    sync.Once
 	crowd   crowd
 	places  chan struct{} // one for each client
+	prompt  store.Prompt  // of the store
 	noted   atomic.Int64  // when it last turned a client away, in Unix nanoseconds
 
 	fast // the way that needs no net/http
@@ -97,8 +98,12 @@ func New(o Options) *Server {
 	}
 	s.places = make(chan struct{}, room)
 	s.init(o.Limits.Conns)
+	var ok bool
+	if s.prompt, ok = o.Store.(store.Prompt); !ok {
+		s.prompt = store.Unprepared{}
+	}
 	faults := log.New(debugLog{o.Log}, "", 0)
-	s.initTLS(faults)
+	s.initTLS()
 	s.http = s.newHTTP(s.answer, faults)
 	s.http.Protocols.SetHTTP1(true)
 	s.http.ConnState = turned
@@ -211,6 +216,12 @@ func (s *Server) place(stop <-chan struct{}) bool {
 		case <-time.After(sweepTime):
 		}
 	}
+}
+
+// wantRoom has those make room that wait for nothing.
+func (s *Server) wantRoom() {
+	s.callLoops()
+	s.http2.MakeRoom()
 }
 
 // A patience tries again, a little later each time, where the system has nothing left for

@@ -1,20 +1,35 @@
 package front
 
 import (
-	"io"
+	"bytes"
+	"crypto/tls"
+	"math/rand/v2"
+	"net"
 	"net/http"
-	"strings"
 	"time"
+
+	"github.com/larderhq/larder/internal/field"
+	"github.com/larderhq/larder/internal/h2"
+	"github.com/larderhq/larder/internal/standing"
+	"github.com/larderhq/larder/store"
 )
 
-const (
-	maxStreams = 100 // requests that a client may have running on one HTTP/2 connection
+// newHTTP2 makes what serves HTTP/2.
+func (s *Server) newHTTP2() *h2.Server {
+	l := &s.opt.Limits
+	o := h2.Options{
+		Handler: http.HandlerFunc(s.answer2), Head: l.Head, Fields: l.Fields,
+		HeadTimeout: l.HeadTimeout, IdleTimeout: l.IdleTimeout, StallTimeout: l.StallTimeout, Least: l.least(),
+		Refused: s.opt.Refused, Log: s.opt.Log,
+	}
+	if s.opt.Standing != nil {
+		o.Prompt = func(addr string, state *tls.ConnectionState) h2.Prompt { return s.newPrompter(addr, state) }
+	}
+	return h2.New(o)
+}
 
-	// What a client may send on one connection, and for one of its requests, before
-	// somebody has read it, in octets.
-	connWindow   = 1 << 20
-	streamWindow = 256 << 10
-)
+// serve2 serves a connection on which both ends have agreed on HTTP/2.
+func (s *Server) serve2(c net.Conn, state *tls.ConnectionState) { s.http2.Serve(c, state) }
 
 // answer2 is answer for HTTP/2.
 func (s *Server) answer2(w http.ResponseWriter, r *http.Request) {
@@ -22,58 +37,112 @@ func (s *Server) answer2(w http.ResponseWriter, r *http.Request) {
 	if s.running.Add(1) < 0 {
 		panic(http.ErrAbortHandler)
 	}
-	if hosts, ok := r.Header["Host"]; ok {
-		if len(hosts) != 1 || !strings.EqualFold(hosts[0], r.Host) {
-			s.refuse(w, r, http.StatusBadRequest, "Host is not what :authority says (RFC 9113 8.3.1)")
-			return
+	s.admit(w, r)
+}
+
+// A prompter answers what stands, on one connection with HTTP/2.
+type prompter struct {
+	s       *Server
+	addr    string
+	asker   *asker
+	tell    teller
+	request plain
+	head    []byte
+
+	host    []byte // that the client asked for last, and whether it may
+	covered bool
+
+	// The answer that was found last.
+	answer *standing.Answer
+	size   int64 // of the body that follows
+}
+
+func (s *Server) newPrompter(addr string, state *tls.ConnectionState) *prompter {
+	p := &prompter{s: s, addr: addr, asker: newAsker(&s.opt)}
+	p.asker.tls = state
+	p.tell = teller{sink: s.opt.Sink, recent: s.opt.Recent, proto: "HTTP/2.0", seen: rand.Uint32()} // few are asked much
+	return p
+}
+
+// Answer implements h2.Prompt.
+func (p *prompter) Answer(r *h2.Request) (head []byte, size int64, ok bool) {
+	if !p.read(r) {
+		return nil, 0, false
+	}
+	p.tell.now, p.tell.wall = p.s.opt.Clock()
+	a, said := p.s.opt.Standing.Find(&p.request.Request, p.tell.now), standing.Decided
+	if a == nil {
+		a, said = p.asker.ask(&p.request, p.addr)
+	}
+	if said != standing.Decided {
+		return nil, 0, false
+	}
+	p.answer, p.size = a, a.Size
+	if p.request.Head {
+		p.size = 0
+	}
+	p.head = append(a.AppendHead(p.head[:0], p.tell.now), "\r\n"...)
+	return p.head, p.size, true
+}
+
+// read makes a plain request of r. It reports false if nothing can stand for it.
+func (p *prompter) read(r *h2.Request) bool {
+	q := &p.request
+	q.Reset()
+	q.Head, q.Secure, q.Host, q.Target = string(r.Method) == http.MethodHead, p.asker.tls != nil, r.Authority, r.Path
+	if len(r.Fields) >= min(p.s.opt.Limits.Fields, maxFields) || !p.covers(q.Host) {
+		return false
+	}
+	for _, f := range r.Fields {
+		if field.EqualFold(f.Name, "te") { // trailers, which no answer has that stands
+			continue
 		}
-		delete(r.Header, "Host")
-	}
-	t := &stream{ResponseWriter: w, control: http.NewResponseController(w), limits: &s.opt.Limits}
-	if r.Body != http.NoBody {
-		r.Body = &streamBody{r.Body, t, time.Time{}}
-	}
-	s.admit(t, r)
-}
-
-// A stream is the answer to a request in HTTP/2. It gives up on a client that leaves no room
-// for any of it in StallTimeout, however the rest of its connection fares.
-type stream struct {
-	http.ResponseWriter
-	control *http.ResponseController
-	limits  *Limits
-	armed   time.Time // when the write deadline was last set
-}
-
-// Unwrap is for http.ResponseController.
-func (t *stream) Unwrap() http.ResponseWriter { return t.ResponseWriter }
-
-func (t *stream) Write(p []byte) (int, error) {
-	const piece = 64 << 10 // or the deadline would be for all that is written
-	written := 0
-	for {
-		_ = t.limits.arm(&t.armed, t.control.SetWriteDeadline) // fails on a stream that is over only
-		n, err := t.ResponseWriter.Write(p[written:min(written+piece, len(p))])
-		if written += n; err != nil || written == len(p) {
-			return written, err
+		if p.s.opt.Standing.Add(&q.Request, f.Name, f.Value) == standing.Deciding {
+			return false
 		}
 	}
+	return true
 }
 
-// FlushError implements what http.ResponseController looks for.
-func (t *stream) FlushError() error {
-	_ = t.limits.arm(&t.armed, t.control.SetWriteDeadline)
-	return t.control.Flush()
+func (p *prompter) covers(host []byte) bool {
+	if !bytes.Equal(host, p.host) {
+		p.host, p.covered = append(p.host[:0], host...), p.s.covers(p.asker.tls, host)
+	}
+	return p.covered
 }
 
-// A streamBody gives up on a client that sends nothing for StallTimeout.
-type streamBody struct {
-	io.ReadCloser
-	stream *stream
-	armed  time.Time
+// Append implements h2.Prompt.
+func (p *prompter) Append(dst []byte) ([]byte, bool) {
+	a := p.answer
+	dst, ok := p.s.prompt.AppendNow(dst, a.Key, a.ID, a.Rev, a.Off, p.size)
+	if ok {
+		p.tell.observe(a, p.addr, p.request.Head, p.size, p.tell.now, nil)
+	}
+	return dst, ok
 }
 
-func (b *streamBody) Read(p []byte) (int, error) {
-	_ = b.stream.limits.arm(&b.armed, b.stream.control.SetReadDeadline)
-	return b.ReadCloser.Read(p)
+// Open implements h2.Prompt.
+func (p *prompter) Open() (h2.Body, bool) {
+	a := p.answer
+	pinned, ok := p.s.prompt.OpenNow(a.Key, a.ID, a.Rev, a.Off, p.size)
+	if !ok {
+		return nil, false
+	}
+	return &standingBody{Pinned: pinned, p: p, answer: a.Clone(), began: p.tell.now}, true
+}
+
+// A standingBody is the body of a standing answer.
+type standingBody struct {
+	store.Pinned
+	p      *prompter
+	answer *standing.Answer
+	began  time.Time
+}
+
+// Close implements h2.Body.
+func (b *standingBody) Close(sent int64, fault error) {
+	_ = b.Pinned.Close()
+	t := b.p.tell // a copy: the prompter is the reader's
+	t.now, t.wall = b.p.s.opt.Clock()
+	t.observe(b.answer, b.p.addr, false, sent, b.began, fault)
 }

@@ -41,8 +41,7 @@ type loop struct {
 	came    int          // events that poll found
 	load    atomic.Int32 // clients, lent ones included
 	crowded atomic.Bool  // another client waits for a place
-	now     time.Time    // steady, and wall: when the events came
-	wall    time.Time
+	now     time.Time    // steady: when the events came
 	swept   time.Time
 	request plain
 	asker   *asker
@@ -51,10 +50,8 @@ type loop struct {
 	unread  store.Key
 	turns   uint64    // that clients had so far
 	short   time.Time // when there last was an answer that goes in one piece
-	event   observe.Event
-	sink    observe.Sink // nil: nobody is told
-	seen    uint32       // answers without the Handler
-	flushed func()       // gives the sink what it has gathered
+	tell    teller
+	flushed func() // gives the teller's sink what it has gathered
 	events  [128]syscall.EpollEvent
 }
 
@@ -70,10 +67,10 @@ func newLoop(s *Server) (*loop, error) {
 	if l.waiting, err = l.poller.SyscallConn(); err != nil {
 		return nil, errors.Join(err, l.poller.Close())
 	}
-	l.sink, l.flushed = s.opt.Sink, func() {}
+	l.tell, l.flushed = teller{sink: s.opt.Sink, recent: s.opt.Recent, proto: "HTTP/1.1"}, func() {}
 	if log, ok := s.opt.Sink.(*observe.Log); ok {
 		batch := log.Batch()
-		l.sink, l.flushed = batch, batch.Flush
+		l.tell.sink, l.flushed = batch, batch.Flush
 	}
 	l.poll = func(uintptr) bool {
 		l.came = pollNow(l.ep, l.events[:])
@@ -100,7 +97,8 @@ func (l *loop) run() {
 		if l.waiting.Read(l.poll) != nil { // tick wants the loop to look around
 			_ = l.poller.SetReadDeadline(time.Time{}) // as it did before
 		}
-		l.now, l.wall = l.s.opt.Clock()
+		l.now, l.tell.wall = l.s.opt.Clock()
+		l.tell.now = l.now
 		l.serveAll(l.events[:l.came])
 		if l.s.stopped.Load() || l.now.Sub(l.swept) >= sweepTime {
 			l.swept = l.now
@@ -334,33 +332,11 @@ func (l *loop) answer(c *client, r *plain) standing.Verdict {
 			return standing.Unread
 		}
 		l.short = l.now
-		l.observe(c, a, r.Head, size, l.now, nil)
+		l.tell.observe(a, c.addr, r.Head, size, l.now, nil)
 	}
 	c.begun = time.Time{}
 	c.leaving = closes
 	return standing.Decided
-}
-
-// observe tells of an answer that was begun then.
-func (l *loop) observe(c *client, a *standing.Answer, head bool, sent int64, begun time.Time, fault error) {
-	if recent := l.s.opt.Recent; recent != nil {
-		recent.Stir()
-		if l.seen++; l.seen%observe.SampleEvery == 0 {
-			recent.Note(a.Host, a.Target, l.wall)
-		}
-	}
-	if l.sink == nil {
-		return
-	}
-	method := "GET"
-	if head {
-		method = "HEAD"
-	}
-	l.event = observe.Event{
-		Start: l.wall.Add(-l.now.Sub(begun)), Duration: l.now.Sub(begun), Client: c.addr, Method: method, Host: a.Host, Target: a.Target, Proto: "HTTP/1.1",
-		Status: a.Status, Sent: sent, Hit: true, TTL: a.Left(l.now), HasTTL: true, Why: a.Why, Fault: fault,
-	}
-	l.sink.Observe(&l.event)
 }
 
 // flush sends out, and what c is being sent after it. It reports true if all of it
@@ -450,7 +426,7 @@ func (l *loop) finish(c *client, fault error) {
 		return
 	}
 	s.body.Close()
-	l.observe(c, s.answer, false, s.size-s.left, s.began, fault)
+	l.tell.observe(s.answer, c.addr, false, s.size-s.left, s.began, fault)
 }
 
 // write sends the next octets, about most of the body at once.

@@ -4,12 +4,13 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"log"
 	"net"
 	"net/http"
 	"net/url"
 	"sync"
 	"time"
+
+	"github.com/larderhq/larder/internal/h2"
 )
 
 // TLS is what a Server needs for clients that come by TLS.
@@ -24,8 +25,8 @@ type TLS struct {
 
 // encrypted is what a Server needs for TLS.
 type encrypted struct {
-	http2  http.Server
-	h1, h2 *queue // connections on which both ends have agreed to speak so
+	http2 *h2.Server
+	h1    *queue // connections on which both ends have agreed to speak so
 
 	entering  sync.Mutex // guards entrances
 	entrances []net.Listener
@@ -34,16 +35,8 @@ type encrypted struct {
 	dismiss  context.CancelFunc
 }
 
-func (s *Server) initTLS(faults *log.Logger) {
-	s.h1, s.h2 = newQueue(), newQueue()
-	s.http2 = s.newHTTP(s.answer2, faults)
-	s.http2.Protocols.SetHTTP2(true)
-	s.http2.HTTP2 = &http.HTTP2Config{
-		MaxConcurrentStreams:          maxStreams,
-		MaxReceiveBufferPerConnection: connWindow,
-		MaxReceiveBufferPerStream:     streamWindow,
-		WriteByteTimeout:              s.opt.Limits.StallTimeout,
-	}
+func (s *Server) initTLS() {
+	s.h1, s.http2 = newQueue(), s.newHTTP2()
 	s.greeting, s.dismiss = context.WithCancel(context.Background())
 }
 
@@ -82,8 +75,7 @@ func (s *Server) enters(l net.Listener) bool {
 		return false
 	}
 	if s.entrances == nil {
-		go func() { _ = s.http.Serve(s.h1) }() // both until Drain
-		go func() { _ = s.http2.Serve(s.h2) }()
+		go func() { _ = s.http.Serve(s.h1) }() // until Drain
 	}
 	s.entrances = append(s.entrances, l)
 	return true
@@ -98,41 +90,47 @@ func (s *Server) drainTLS(ctx context.Context) error {
 		_ = l.Close()
 	}
 	s.entering.Unlock()
-	err := s.http2.Shutdown(ctx)
-	if err != nil {
-		_ = s.http2.Close() // the connections are cut, whatever it says
-	}
-	return err
+	return s.http2.Drain(ctx)
 }
 
-// greet agrees on keys and a protocol with a client, and has net/http serve it.
+// greet agrees on keys and a protocol with a client, and serves it, or has net/http do so.
 func (s *Server) greet(c *conn) {
 	d := &sill{Conn: c.Conn, limits: c.limits, release: c.release}
 	t := tls.Server(d, s.opt.TLS.Config)
-	ctx, cancel := context.WithTimeout(s.greeting, s.opt.Limits.HeadTimeout)
-	defer cancel()
-	if err := t.HandshakeContext(ctx); err != nil {
+	if err := s.agree(t); err != nil {
 		s.opt.Log.Debug("connection", "what", "no TLS: "+err.Error(), "client", d.RemoteAddr().String())
 		_ = d.Close() // after the alert, if there was one
 		return
 	}
 	state := t.ConnectionState()
 	if state.NegotiatedProtocol == "h2" {
-		s.h2.give(t)
+		s.serve2(t, &state)
 		return
 	}
 	c.Conn, c.secure, c.release = t, &state, func() {} // which d does
 	s.h1.give(c)
 }
 
+// agree makes the handshake, for which a client has as long as for a head.
+func (s *Server) agree(t *tls.Conn) error {
+	ctx, cancel := context.WithTimeout(s.greeting, s.opt.Limits.HeadTimeout)
+	defer cancel()
+	return t.HandshakeContext(ctx)
+}
+
 // misdirected tells whether r is about another server than the one that the client has
 // agreed on keys with.
 func (s *Server) misdirected(r *http.Request) bool {
-	if r.TLS == nil || s.opt.TLS == nil || s.opt.TLS.Covers == nil {
-		return false
+	return r.TLS != nil && !s.covers(r.TLS, []byte(cmp.Or(r.Host, r.TLS.ServerName)))
+}
+
+// covers tells whether a client may ask for host, which may have a port. state is that of its
+// TLS; nil: there is none.
+func (s *Server) covers(state *tls.ConnectionState, host []byte) bool {
+	if state == nil || s.opt.TLS == nil || s.opt.TLS.Covers == nil {
+		return true
 	}
-	host := (&url.URL{Host: cmp.Or(r.Host, r.TLS.ServerName)}).Hostname()
-	return !s.opt.TLS.Covers(r.TLS.ServerName, host)
+	return s.opt.TLS.Covers(state.ServerName, (&url.URL{Host: string(host)}).Hostname())
 }
 
 // A sill is a connection below its TLS. It gives up on a client that takes less than it has

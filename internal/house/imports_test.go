@@ -19,7 +19,7 @@ var layers = [][]string{
 	{"internal/field", "internal/flight", "internal/interim", "store", "internal/evict", "internal/vfs", "store/internal/flow", "store/disk/internal/index", "internal/canon"},
 	{"internal/rules", "store/memory", "store/disk", "store/blobs", "store/storetest", "internal/observe", "internal/purge", "internal/simulate", "internal/encode", "internal/esi", "internal/warm", "internal/certs", "internal/certs/certstest"},
 	{"internal/message", "internal/standing", "store/tier"},
-	{"internal/engine", "internal/page", "internal/habit"},
+	{"internal/engine", "internal/page", "internal/habit", "internal/h2"},
 	{"internal/origin", "internal/local", "gateway", "internal/front"},
 	{"gateway/internal/conduit"},
 	{"gateway/file", "gateway/archive", "gateway/s3", "gateway/sftp", "gateway/ftp", "gateway/webdav", "gateway/webhdfs", "gateway/gatewaytest", "internal/admin"},

@@ -22,6 +22,9 @@ type Answer struct {
 	// Host and Target are those of the request, as they came.
 	Host, Target string
 
+	// Secure says that it is for those who ask by https.
+	Secure bool
+
 	// Method is GET or HEAD if the answer to the other may be another one; empty:
 	// it is the same, but for the body.
 	Method string
@@ -155,7 +158,7 @@ func (a *Answer) weight() int64 {
 
 // answers tells whether a is about r, which has that hash.
 func (a *Answer) answers(r *Request) bool {
-	if a.hash != r.hash || a.conditions != r.conditions || a.Method != "" && (a.Method == "HEAD") != r.Head || a.Target != string(r.Target) || a.Host != string(r.Host) {
+	if a.hash != r.hash || a.conditions != r.conditions || a.Method != "" && (a.Method == "HEAD") != r.Head || a.Secure != r.Secure || a.Target != string(r.Target) || a.Host != string(r.Host) {
 		return false
 	}
 	for i := range a.Fields {

@@ -42,10 +42,11 @@ const (
 // value without the blanks around it.
 type Field struct{ Name, Value []byte }
 
-// A Request is what somebody asks for by GET or HEAD in HTTP/1.1, with no content
+// A Request is what somebody asks for by GET or HEAD, with no content
 // and no field that is Deciding. The zero Request is empty.
 type Request struct {
 	Head         bool   // HEAD
+	Secure       bool   // by https
 	Host, Target []byte // as they came; Target begins with a slash
 	Fields       []Field
 
@@ -149,13 +150,18 @@ func (t *Table) Add(r *Request, name, value []byte) Kind {
 	return kind
 }
 
-// join makes one hash of that of a host and that of a target.
-func join(host, target uint64) uint64 { return bits.RotateLeft64(host, 1) ^ target }
+// join makes one hash of a scheme, that of a host and that of a target.
+func join(secure bool, host, target uint64) uint64 {
+	if secure {
+		host = ^host
+	}
+	return bits.RotateLeft64(host, 1) ^ target
+}
 
 // Find returns what stands for r at now, on the steady clock, or nil. The octets
 // it names may be gone: whoever replays it asks the store for them.
 func (t *Table) Find(r *Request, now time.Time) *Answer {
-	r.hash = join(maphash.Bytes(t.seed, r.Host), maphash.Bytes(t.seed, r.Target))
+	r.hash = join(r.Secure, maphash.Bytes(t.seed, r.Host), maphash.Bytes(t.seed, r.Target))
 	b := t.buckets[r.hash%buckets].Load()
 	if b == nil {
 		return nil
@@ -184,7 +190,7 @@ func (t *Table) Stands(a *Answer, now time.Time) bool {
 
 // complete fills in what Find compares first.
 func (t *Table) complete(a *Answer) {
-	a.hash, a.conditions = join(maphash.String(t.seed, a.Host), maphash.String(t.seed, a.Target)), 0
+	a.hash, a.conditions = join(a.Secure, maphash.String(t.seed, a.Host), maphash.String(t.seed, a.Target)), 0
 	for i := range a.Fields {
 		if f := &a.Fields[i]; !f.Absent && t.Kind([]byte(f.Name)) == Condition {
 			a.conditions++
@@ -252,7 +258,7 @@ func (t *Table) had(a *Answer) bool {
 
 // same tells whether a and b are about the same requests.
 func (a *Answer) same(b *Answer) bool {
-	if a.hash != b.hash || a.Target != b.Target || a.Host != b.Host || a.Method != b.Method || a.conditions != b.conditions || len(a.Fields) != len(b.Fields) {
+	if a.hash != b.hash || a.Target != b.Target || a.Host != b.Host || a.Secure != b.Secure || a.Method != b.Method || a.conditions != b.conditions || len(a.Fields) != len(b.Fields) {
 		return false
 	}
 	for i := range a.Fields {
