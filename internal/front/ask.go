@@ -49,31 +49,37 @@ func (k *asker) ask(p *plain, addr string) (a *standing.Answer, said standing.Ve
 
 // translate makes r of p.
 func (k *asker) translate(p *plain) {
-	k.octets = append(append(k.octets[:0], p.Host...), p.Target...)
+	clear(k.r.Header)
+	k.octets, k.lines = p.fill(k.r, k.octets[:0], k.lines[:0])
+}
+
+// fill makes p what r asks, but for its URL. It uses the room of octets and lines, and returns
+// it for the next time.
+func (p *plain) fill(r *http.Request, octets []byte, lines []string) ([]byte, []string) {
+	octets = append(append(octets, p.Host...), p.Target...)
 	for _, f := range p.Fields {
-		k.octets = append(append(k.octets, f.Name...), f.Value...)
+		octets = append(append(octets, f.Name...), f.Value...)
 	}
-	text := string(k.octets) // one for all
+	text := string(octets) // one for all
 	next := func(b []byte) string {
 		s := text[:len(b)]
 		text = text[len(b):]
 		return s
 	}
-	r := k.r
 	r.Method, r.Host, r.RequestURI = http.MethodGet, next(p.Host), next(p.Target)
 	if p.Head {
 		r.Method = http.MethodHead
 	}
-	clear(r.Header)
-	k.lines = slices.Grow(k.lines[:0], len(p.Fields))
+	lines = slices.Grow(lines, len(p.Fields))
 	for _, f := range p.Fields {
 		name, value := http.CanonicalHeaderKey(next(f.Name)), next(f.Value)
-		if lines, ok := r.Header[name]; ok {
-			r.Header[name] = append(lines, value) // which has no room in lines
+		if before, ok := r.Header[name]; ok {
+			r.Header[name] = append(before, value) // which has no room in lines
 			continue
 		}
-		k.lines = append(k.lines, value)
-		n := len(k.lines)
-		r.Header[name] = k.lines[n-1 : n : n]
+		lines = append(lines, value)
+		n := len(lines)
+		r.Header[name] = lines[n-1 : n : n]
 	}
+	return octets, lines
 }

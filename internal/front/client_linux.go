@@ -1,6 +1,7 @@
 package front
 
 import (
+	"crypto/tls"
 	"iter"
 	"net/netip"
 	"sync/atomic"
@@ -8,14 +9,17 @@ import (
 	"time"
 )
 
-// A client is a connection. Its loop has it, but while it is lent: to net/http, or
-// to who reads for it what the loop does not have at hand.
+// A client is a connection. Its loop has it, but while it is lent: to a reply, to net/http,
+// or to who reads for it what the loop does not have at hand.
 type client struct {
 	fd   int // has another number after each loan
 	loop *loop
 	addr string // host:port of the other end
 	from netip.Addr
 	lent atomic.Bool
+
+	reply atomic.Pointer[reply] // that has it, or nil
+	state *tls.ConnectionState  // nil: there is no TLS
 
 	events  uint32    // that the loop waits for
 	active  time.Time // when something last happened
@@ -25,7 +29,7 @@ type client struct {
 	sending *sending
 	turn    uint64 // when it was last its turn to be sent more
 	awaited bool   // what held begins with was to be read for it
-	vain    bool   // the last time that was in vain, so that it is lent for as long as that may be
+	vain    int    // for so many answers nothing is read, for the last time that was in vain
 	leaving bool   // the last answer was given
 	gone    bool
 	tunnel  bool // a handler has it; the loop does not count it any more
@@ -42,6 +46,9 @@ func (c *client) listen(op int, events uint32) error {
 	c.events = events
 	return syscall.EpollCtl(c.loop.ep, op, c.fd, &syscall.EpollEvent{Events: events, Fd: int32(c.fd)})
 }
+
+// shut says to the client that nothing follows.
+func (c *client) shut() error { return syscall.Shutdown(c.fd, syscall.SHUT_WR) }
 
 // close lets go of the connection. Whoever has it calls this, once.
 func (c *client) close() {

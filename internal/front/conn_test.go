@@ -143,14 +143,21 @@ func (rec *recorder) note(r *http.Request) string {
 	return s
 }
 
+// all returns what was asked so far.
+func (rec *recorder) all() []string {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	return slices.Clone(rec.got)
+}
+
 func check(t *testing.T, pieces int, octets string, want []string) {
 	t.Helper()
 	var rec recorder
 	w := serve(rec.ServeHTTP, Limits{}, nil)
 	defer w.end(t)
 	answers := say(t, w.dial(), pieces, octets)
-	if !slices.Equal(rec.got, want) || len(answers) != len(want) {
-		t.Errorf("in pieces of %d: %d answers, requests\n%q, want\n%q", pieces, len(answers), rec.got, want)
+	if !slices.Equal(rec.all(), want) || len(answers) != len(want) {
+		t.Errorf("in pieces of %d: %d answers, requests\n%q, want\n%q", pieces, len(answers), rec.all(), want)
 	}
 }
 
@@ -169,8 +176,8 @@ func checkCut(t *testing.T, cut int, octets string, want []string) {
 	answers := hear(t, c)
 	c.Close()
 	first.Wait()
-	if !slices.Equal(rec.got, want) || len(answers) != len(want) {
-		t.Errorf("cut at %d: %d answers, requests\n%q, want\n%q", cut, len(answers), rec.got, want)
+	if !slices.Equal(rec.all(), want) || len(answers) != len(want) {
+		t.Errorf("cut at %d: %d answers, requests\n%q, want\n%q", cut, len(answers), rec.all(), want)
 	}
 }
 
@@ -249,8 +256,8 @@ func refusedEverywhere(t *testing.T, octets string, status int, why string) {
 		if len(answers) != 2 || answers[0].StatusCode != 200 || answers[1].StatusCode != status || !answers[1].Close {
 			t.Errorf("in pieces of %d: answers %v, want 200 and a last %d", pieces, statuses(answers), status)
 		}
-		if len(rec.got) != 1 {
-			t.Errorf("in pieces of %d: the handler got %q", pieces, rec.got)
+		if len(rec.all()) != 1 {
+			t.Errorf("in pieces of %d: the handler got %q", pieces, rec.all())
 		}
 		if !strings.Contains(told, why) || (why == "") != (told == "") {
 			t.Errorf("in pieces of %d: told %q, want %q", pieces, told, why)
@@ -284,8 +291,8 @@ func TestUnsoundChunks(t *testing.T) {
 				w := serve(rec.ServeHTTP, Limits{}, nil)
 				answers := say(t, w.dial(), pieces, all)
 				w.end(t)
-				if len(rec.got) != 1 || !strings.HasSuffix(rec.got[0], " broken") || len(answers) != 1 || !answers[0].Close {
-					t.Errorf("in pieces of %d: requests %q, answers %v", pieces, rec.got, statuses(answers))
+				if len(rec.all()) != 1 || !strings.HasSuffix(rec.all()[0], " broken") || len(answers) != 1 || !answers[0].Close {
+					t.Errorf("in pieces of %d: requests %q, answers %v", pieces, rec.all(), statuses(answers))
 				}
 			}
 		})
@@ -305,8 +312,8 @@ func TestHeadLimit(t *testing.T) {
 			w := serve(rec.ServeHTTP, Limits{}, nil)
 			answers := say(t, w.dial(), 1000, "GET / HTTP/1.1\r\nHost: h\r\n"+fields)
 			w.end(t)
-			if len(answers) != 1 || answers[0].StatusCode != 431 || len(rec.got) > 0 {
-				t.Errorf("answers %v, requests %q", statuses(answers), rec.got)
+			if len(answers) != 1 || answers[0].StatusCode != 431 || len(rec.all()) > 0 {
+				t.Errorf("answers %v, requests %q", statuses(answers), rec.all())
 			}
 		})
 	}
@@ -333,8 +340,8 @@ func TestConnectionEnds(t *testing.T) {
 				w := serve(rec.ServeHTTP, Limits{}, nil)
 				answers := say(t, w.dial(), pieces, crlf(head)+last)
 				w.end(t)
-				if len(answers) != 1 || !answers[0].Close || len(rec.got) != 1 {
-					t.Errorf("answers %v, requests %q", statuses(answers), rec.got)
+				if len(answers) != 1 || !answers[0].Close || len(rec.all()) != 1 {
+					t.Errorf("answers %v, requests %q", statuses(answers), rec.all())
 				}
 			}
 		})
@@ -366,8 +373,8 @@ func TestNothingAfterUpgrade(t *testing.T) {
 					}, Limits{}, nil)
 					answers := say(t, w.dial(), pieces, crlf(head)+after)
 					w.end(t)
-					if len(answers) != 1 || answers[0].StatusCode != http.StatusOK || len(rec.got) != 1 || strings.HasSuffix(rec.got[0], "broken") {
-						t.Errorf("in pieces of %d: answers %v, requests %q", pieces, statuses(answers), rec.got)
+					if len(answers) != 1 || answers[0].StatusCode != http.StatusOK || len(rec.all()) != 1 || strings.HasSuffix(rec.all()[0], "broken") {
+						t.Errorf("in pieces of %d: answers %v, requests %q", pieces, statuses(answers), rec.all())
 					}
 				}
 			}
@@ -381,8 +388,8 @@ func TestUnsoundContentWithUpgrade(t *testing.T) {
 	w := serve(rec.ServeHTTP, Limits{}, nil)
 	answers := say(t, w.dial(), 1, crlf("POST / HTTP/1.1\nHost: h\nUpgrade: x\nTransfer-Encoding: chunked\n\n")+"1\r\na\r\n0\r\nA: b\nB: c\r\n\r\n"+last)
 	w.end(t)
-	if len(rec.got) != 1 || !strings.HasSuffix(rec.got[0], " broken") || len(answers) != 1 || !answers[0].Close {
-		t.Errorf("requests %q, answers %v", rec.got, statuses(answers))
+	if len(rec.all()) != 1 || !strings.HasSuffix(rec.all()[0], " broken") || len(answers) != 1 || !answers[0].Close {
+		t.Errorf("requests %q, answers %v", rec.all(), statuses(answers))
 	}
 }
 
@@ -405,8 +412,8 @@ func TestExpectations(t *testing.T) {
 		w := serve(rec.ServeHTTP, Limits{}, nil)
 		answers := say(t, w.dial(), 4096, crlf("GET / HTTP/1.1\nHost: h\nConnection: close\n"+fields+"\n"))
 		w.end(t)
-		if len(answers) != 1 || answers[0].StatusCode != status || (len(rec.got) == 1) != (status == 200) {
-			t.Errorf("%q: answers %v, requests %q; want %d", fields, statuses(answers), rec.got, status)
+		if len(answers) != 1 || answers[0].StatusCode != status || (len(rec.all()) == 1) != (status == 200) {
+			t.Errorf("%q: answers %v, requests %q; want %d", fields, statuses(answers), rec.all(), status)
 		}
 	}
 }

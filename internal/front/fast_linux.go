@@ -17,7 +17,8 @@ type fast struct {
 	loops   []*loop
 	clients clients
 	addr    net.Addr
-	loans   chan *conn // what net/http is to answer
+	loans   chan *conn  // what net/http is to answer
+	replies chan *reply // what a goroutine is to answer that has none
 	looping sync.WaitGroup
 	lent    atomic.Int32 // clients that are lent
 
@@ -34,7 +35,7 @@ type fast struct {
 }
 
 func (f *fast) init(conns int) {
-	f.loans = make(chan *conn, conns)
+	f.loans, f.replies = make(chan *conn, conns), make(chan *reply)
 	f.closing, f.ended, f.looped = make(chan struct{}), make(chan struct{}), make(chan struct{})
 }
 

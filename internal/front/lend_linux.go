@@ -8,9 +8,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"github.com/larderhq/larder/internal/standing"
-	"github.com/larderhq/larder/store"
 )
 
 // A loan is a connection that net/http has for one request. It reads what came of
@@ -20,8 +17,7 @@ type loan struct {
 	*os.File // the connection, as Go's own poller knows it
 	client   *client
 
-	next  plain  // the request after that
-	asker *asker // for it; nil before there is one
+	next plain // the request after that
 
 	mu    sync.Mutex
 	past  bool          // the read deadline is over
@@ -192,36 +188,12 @@ func (l *loan) extend(c *conn) error {
 		return c.end()
 	}
 	if _, is := l.next.read(s.opt.Standing, *c.window); is == entire {
-		now, _ := s.opt.Clock()
-		a, said := s.opt.Standing.Find(&l.next.Request, now), standing.Decided
-		if a == nil {
-			if l.asker == nil {
-				l.asker = newAsker(&s.opt)
-			}
-			a, said = l.asker.ask(&l.next, l.client.addr)
-		}
-		perhaps := said == standing.Unread || said == standing.Decided && a.Size <= store.PromptLen
-		if perhaps && !l.client.vain || said == standing.Decided && s.atHand(a) {
-			return c.end()
-		}
+		return c.end()
 	}
 	c.idle.Store(false)
 	c.scan.state = start
 	c.sift(0, pass)
 	return nil
-}
-
-// atHand tells whether a loop could replay a.
-func (s *Server) atHand(a *standing.Answer) bool {
-	if a.Size > copyLen {
-		body, ok := s.prompt.OpenNow(a.Key, a.ID, a.Rev, a.Off, a.Size)
-		if ok {
-			body.Close()
-		}
-		return ok
-	}
-	_, ok := s.prompt.AppendNow(nil, a.Key, a.ID, a.Rev, a.Off, a.Size)
-	return ok
 }
 
 // end has net/http close the connection, by which it comes back.

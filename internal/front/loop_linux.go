@@ -127,7 +127,11 @@ func (l *loop) serveAll(events []syscall.EpollEvent) {
 		e := &events[i]
 		c := l.s.clients.find(int(e.Fd))
 		switch {
-		case c == nil || c.loop != l || c.lent.Load():
+		case c == nil || c.loop != l:
+		case c.lent.Load():
+			if w := c.reply.Load(); w != nil {
+				w.hear(e.Events)
+			}
 		case c.sending == nil:
 			l.serve(c, e.Events)
 		case next == nil || c.turn < next.turn:
@@ -222,21 +226,21 @@ func (l *loop) process(c *client, in []byte) {
 			c.unended = true
 			break
 		}
-		said := standing.Elsewhere
-		if is == entire && n <= l.s.opt.Limits.Head && len(l.request.Fields) < l.s.opt.Limits.Fields { // and Host
+		said, sound := standing.Elsewhere, is == entire && n <= l.s.opt.Limits.Head && len(l.request.Fields) < l.s.opt.Limits.Fields // and Host
+		if sound && !l.request.special {
 			said = l.answer(c, &l.request)
 		}
 		if said != standing.Decided {
-			switch {
-			case !l.flush(c):
+			if !l.flush(c) {
 				l.keep(c, in)
-			case said == standing.Elsewhere || c.awaited || !l.prepare(c, in):
-				c.awaited, c.vain = false, said == standing.Unread
-				l.s.lend(c, in)
+			} else if said == standing.Elsewhere || !l.prepare(c, in) {
+				if !sound || !l.respond(c, &l.request, in[n:]) {
+					l.s.lend(c, in)
+				}
 			}
 			return
 		}
-		c.awaited, c.vain = false, false
+		c.awaited = false
 		if in = in[n:]; c.leaving { // and nobody hears what follows
 			in = nil
 		}
@@ -271,9 +275,20 @@ func (l *loop) keep(c *client, in []byte) {
 	c.held = append([]byte(nil), in...)
 }
 
+// vain is for how many answers nothing is read any more for a client once that was in vain.
+const vain = 64
+
 // prepare has it read what answer said is not at hand. It reports false if that
-// cannot be done.
+// cannot be done, or was done.
 func (l *loop) prepare(c *client, in []byte) bool {
+	if c.awaited {
+		c.awaited, c.vain = false, vain
+		return false
+	}
+	if c.vain > 0 {
+		c.vain--
+		return false
+	}
 	c.held, c.awaited, c.begun = append([]byte(nil), in...), true, time.Time{}
 	c.lent.Store(true)
 	l.s.lent.Add(1)
@@ -283,7 +298,7 @@ func (l *loop) prepare(c *client, in []byte) bool {
 	}
 	l.s.lent.Add(-1)
 	c.lent.Store(false)
-	c.held = nil
+	c.held, c.awaited = nil, false
 	return false
 }
 
@@ -472,7 +487,7 @@ func (s *sending) advance(n int64) {
 // (RFC 9112 §9.6).
 func (l *loop) bid(c *client) {
 	c.leaving, c.held, c.begun = true, nil, l.now
-	if syscall.Shutdown(c.fd, syscall.SHUT_WR) != nil {
+	if c.shut() != nil {
 		l.drop(c)
 		return
 	}
@@ -513,6 +528,11 @@ func (l *loop) sweep() {
 	lim := &l.s.opt.Limits
 	stopped, draining := l.s.stopped.Load(), l.s.draining.Load()
 	for c := range l.s.clients.all() {
+		if w := c.reply.Load(); w != nil && c.loop == l {
+			if w.look(l.now, lim); stopped {
+				w.giveUp()
+			}
+		}
 		if c.loop != l || c.lent.Load() {
 			continue
 		}

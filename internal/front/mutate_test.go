@@ -182,7 +182,7 @@ func (m *mutator) mutateLines(s string) string {
 type visit struct {
 	segments
 	out  []byte
-	got  []message // that the handler had
+	got  []entireRequest // that the handler had
 	once sync.Once
 	done chan struct{}
 }
@@ -263,7 +263,7 @@ func welcome(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(status)
 		return
 	}
-	v.got = append(v.got, message{method: r.Method, target: r.RequestURI, host: r.Host, fields: r.Header, content: string(content)})
+	v.got = append(v.got, entireRequest{method: r.Method, target: r.RequestURI, host: r.Host, fields: r.Header, content: string(content)})
 	w.WriteHeader(status)
 }
 
@@ -503,7 +503,7 @@ func (d *strictDoor) try(t *testing.T, r *rand.Rand, n int) map[string]int {
 		if len(want.messages) > 1 {
 			count["several requests"]++
 		}
-		if slices.ContainsFunc(want.messages, func(m message) bool { return m.content != "" }) {
+		if slices.ContainsFunc(want.messages, func(m entireRequest) bool { return m.content != "" }) {
 			count["content"]++
 		}
 		if s := v.statuses(); want.end == refused {

@@ -2,6 +2,7 @@ package front
 
 import (
 	"bytes"
+	"strings"
 
 	"github.com/larderhq/larder/internal/canon"
 	"github.com/larderhq/larder/internal/field"
@@ -15,10 +16,11 @@ const (
 	maxFields = 100
 )
 
-// A plain request is one that a standing answer may be for.
+// A plain request has no content, and wants an answer in HTTP/1.1 and nothing else.
 type plain struct {
 	standing.Request
-	close bool // the client wants no other answer on this connection
+	close   bool // the client wants no other answer on this connection
+	special bool // there is a field that decides by more than its value: no answer stands for it
 }
 
 // A shape is what the octets at the start of a connection are.
@@ -36,7 +38,7 @@ const (
 // as long as p is used.
 func (p *plain) read(t *standing.Table, in []byte) (n int, is shape) {
 	p.Reset()
-	p.close = false
+	p.close, p.special = false, false
 	rest, is := p.requestLine(in)
 	if is != entire {
 		return 0, is
@@ -122,9 +124,17 @@ func (p *plain) field(t *standing.Table, line []byte) bool {
 	if t.Add(&p.Request, name, value) != standing.Deciding {
 		return true
 	}
-	if !field.EqualFold(name, "connection") || p.close {
-		return false
+	if field.EqualFold(name, "connection") && !p.close {
+		p.close = field.EqualFold(value, "close")
+		return p.close || field.EqualFold(value, "keep-alive")
 	}
-	p.close = field.EqualFold(value, "close")
-	return p.close || field.EqualFold(value, "keep-alive")
+	p.special = true
+	return !unusual[strings.ToLower(string(name))]
+}
+
+// unusual are the fields by which a request has content, or wants more than an answer, and
+// one that net/http makes another of (see mark).
+var unusual = map[string]bool{
+	"connection": true, "content-length": true, "expect": true, "http2-settings": true, "keep-alive": true, "pragma": true, "proxy-connection": true,
+	"te": true, "trailer": true, "transfer-encoding": true, "upgrade": true,
 }

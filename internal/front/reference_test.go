@@ -44,13 +44,13 @@ import (
 //	extension  an extension of a chunk is any octets of a field: it is dropped
 //	word       in the first line of Connection, close counts after a blank as after a comma: to end early is no harm
 type reading struct {
-	messages []message
+	messages []entireRequest
 	end      ending
 	faults   []fault // why it was refused; the answer has the status of one
 }
 
-// A message is a request that is there from its first octet to its last.
-type message struct {
+// An entireRequest is one that is there from its first octet to its last.
+type entireRequest struct {
 	method, target, host string
 	fields               map[string][]string // by name in lower case
 	content              string
@@ -174,8 +174,8 @@ func (p *reader) line() (line string, ok bool) {
 }
 
 // message reads HTTP-message (RFC 9112 §2.1). Nil: there is no whole and good one.
-func (p *reader) message() *message {
-	m := &message{fields: map[string][]string{}}
+func (p *reader) message() *entireRequest {
+	m := &entireRequest{fields: map[string][]string{}}
 	line, ok := p.line()
 	if !ok {
 		return nil
@@ -209,7 +209,7 @@ func (p *reader) message() *message {
 }
 
 // requestLine reads request-line (RFC 9112 §3).
-func (p *reader) requestLine(m *message, line string) (version string, ok bool) {
+func (p *reader) requestLine(m *entireRequest, line string) (version string, ok bool) {
 	parts := strings.Split(line, " ")
 	if len(parts) != 3 || !tchars.some(parts[0]) || parts[1] == "" {
 		p.refuse(400, "no request line (RFC 9112 3)")
@@ -228,7 +228,7 @@ func (p *reader) requestLine(m *message, line string) (version string, ok bool) 
 
 // fields reads *( field-line CRLF ) CRLF (RFC 9112 §5). What can be read is, though
 // some of it is refused: several answers are right then.
-func (p *reader) fields(m *message) bool {
+func (p *reader) fields(m *entireRequest) bool {
 	for {
 		line, ok := p.line()
 		if !ok || line == "" {
@@ -250,7 +250,7 @@ func (p *reader) fields(m *message) bool {
 }
 
 // framing tells where the content ends (RFC 9112 §6.3).
-func (p *reader) framing(m *message, old bool) (chunked bool, length int64) {
+func (p *reader) framing(m *entireRequest, old bool) (chunked bool, length int64) {
 	lengths, encodings := m.fields["content-length"], m.fields["transfer-encoding"]
 	if len(lengths) > 0 {
 		n, err := strconv.ParseInt(lengths[0], 10, 64)
@@ -307,7 +307,7 @@ func options(lines []string) []string {
 }
 
 // address reads request-target (RFC 9112 §3.2) and Host.
-func (p *reader) address(m *message, old bool) {
+func (p *reader) address(m *entireRequest, old bool) {
 	hosts := m.fields["host"]
 	if len(hosts) > 1 || len(hosts) == 0 && !old {
 		p.refuse(400, "no Host, or several (RFC 9112 3.2)")
@@ -376,7 +376,7 @@ func authority(text string, whole bool) bool {
 }
 
 // chunkedBody reads chunked-body (RFC 9112 §7.1).
-func (p *reader) chunkedBody(m *message) bool {
+func (p *reader) chunkedBody(m *entireRequest) bool {
 	for {
 		line, ok := p.line()
 		if !ok {

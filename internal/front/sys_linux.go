@@ -33,15 +33,21 @@ func writeNow(fd int, b []byte) (int, error) {
 }
 
 // writeTwo writes a and then b, of which b is not empty.
-func writeTwo(fd int, a, b []byte) (int, error) {
-	if len(a) == 0 {
-		return writeNow(fd, b)
+func writeTwo(fd int, a, b []byte) (int, error) { return writeThree(fd, &[3][]byte{a, b}) }
+
+// writeThree writes parts, of which one is not empty.
+func writeThree(fd int, parts *[3][]byte) (int, error) {
+	var iov [3]syscall.Iovec
+	n := 0
+	for _, p := range parts {
+		if len(p) > 0 {
+			iov[n].Base = &p[0]
+			iov[n].SetLen(len(p))
+			n++
+		}
 	}
-	iov := [2]syscall.Iovec{{Base: &a[0]}, {Base: &b[0]}}
-	iov[0].SetLen(len(a))
-	iov[1].SetLen(len(b))
-	n, _, e := syscall.RawSyscall(syscall.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&iov[0])), 2)
-	return result(n, e)
+	m, _, e := syscall.RawSyscall(syscall.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&iov[0])), uintptr(n))
+	return result(m, e)
 }
 
 // nothingCame tells whether there is nothing to be read.
