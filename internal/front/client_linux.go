@@ -3,6 +3,7 @@ package front
 import (
 	"crypto/tls"
 	"iter"
+	"net"
 	"net/netip"
 	"sync/atomic"
 	"syscall"
@@ -20,6 +21,8 @@ type client struct {
 
 	reply atomic.Pointer[reply] // that has it, or nil
 	state *tls.ConnectionState  // nil: there is no TLS
+	wire  *wire                 // of its TLS
+	local net.Addr              // where it came in
 
 	events  uint32    // that the loop waits for
 	active  time.Time // when something last happened
@@ -47,11 +50,34 @@ func (c *client) listen(op int, events uint32) error {
 	return syscall.EpollCtl(c.loop.ep, op, c.fd, &syscall.EpollEvent{Events: events, Fd: int32(c.fd)})
 }
 
+// read reads what has come, without waiting.
+func (c *client) read(p []byte) (int, error) {
+	if c.wire != nil {
+		return c.wire.read(p)
+	}
+	return readNow(c.fd, p)
+}
+
 // shut says to the client that nothing follows.
-func (c *client) shut() error { return syscall.Shutdown(c.fd, syscall.SHUT_WR) }
+func (c *client) shut() error {
+	c.bow()
+	return syscall.Shutdown(c.fd, syscall.SHUT_WR)
+}
+
+// bow ends TLS (RFC 8446 §6.1), if there is room for that.
+func (c *client) bow() {
+	if w := c.wire; w != nil && w.file == nil {
+		_ = w.tls.CloseWrite()
+		if len(w.out) > 0 { // it was not said yet
+			_, _ = writeNow(c.fd, w.out)
+			w.out = nil
+		}
+	}
+}
 
 // close lets go of the connection. Whoever has it calls this, once.
 func (c *client) close() {
+	c.bow()
 	c.loop.s.clients.at(c.fd).Store(nil)
 	_ = syscall.Close(c.fd) // all that could be lost is what the client did not take
 	c.leave()

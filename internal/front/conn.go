@@ -306,9 +306,15 @@ func (l *Limits) arm(armed *time.Time, set func(time.Time) error) error {
 	return set(now.Add(l.StallTimeout))
 }
 
+// A writer is a connection that is written to.
+type writer interface {
+	io.Writer
+	SetWriteDeadline(time.Time) error
+}
+
 // write writes p to c, unless the client takes less than it has to in StallTimeout. armed is
 // when the write deadline of c was last set.
-func (l *Limits) write(c net.Conn, armed *time.Time, p []byte) (n int, err error) {
+func (l *Limits) write(c writer, armed *time.Time, p []byte) (n int, err error) {
 	for {
 		if err := l.arm(armed, c.SetWriteDeadline); err != nil {
 			return n, err

@@ -2,6 +2,7 @@ package front
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"os"
@@ -16,14 +17,14 @@ import (
 type fast struct {
 	loops   []*loop
 	clients clients
-	addr    net.Addr
 	loans   chan *conn  // what net/http is to answer
 	replies chan *reply // what a goroutine is to answer that has none
 	looping sync.WaitGroup
 	lent    atomic.Int32 // clients that are lent
 
-	mu        sync.Mutex // guards listening
-	listening *os.File   // nil: nowhere, or no longer
+	mu        sync.Mutex     // guards listening
+	listening []*os.File     // nil: there are no loops
+	doors     sync.WaitGroup // those who accept from them
 
 	closing  chan struct{} // closed when no client is accepted any more
 	draining atomic.Bool   // no client has another request after the next
@@ -48,49 +49,62 @@ func (s *Server) isListening() bool {
 
 func (s *Server) isDraining() bool { return s.draining.Load() }
 
-// serveFast is Serve by loops.
-func (s *Server) serveFast(l *net.TCPListener) error {
+// serveFast is Serve, or ServeTLS, by loops. ok is false if l is none that they can have.
+func (s *Server) serveFast(l net.Listener, welcome func(fd int, peer netip.AddrPort, local net.Addr)) (ok bool, err error) {
+	tcp, is := l.(*net.TCPListener)
+	if !is || s.opt.Standing == nil {
+		return false, nil
+	}
 	defer l.Close()
-	f, err := s.listen(l)
+	f, err := s.listen(tcp)
 	if err != nil || f == nil {
-		return err
+		return true, err
 	}
 	defer f.Close()
-	go func() { _ = s.http.Serve(lender{s}) }() // until Drain
-	err = s.accept(f)
-	s.accepted.Store(true)
-	s.wake()
-	return err
+	defer s.doors.Done()
+	return true, s.accept(f, func(fd int, peer netip.AddrPort) { welcome(fd, peer, l.Addr()) })
 }
 
-// listen starts the loops. Nil: the Server was drained already.
+// listen has loops run. Nil: the Server was drained already.
 func (s *Server) listen(l *net.TCPListener) (*os.File, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.draining.Load() {
 		return nil, nil
 	}
-	for range runtime.NumCPU() {
-		l, err := newLoop(s)
-		if err != nil {
-			return nil, err
-		}
-		s.loops = append(s.loops, l)
-	}
 	f, err := l.File()
 	if err != nil {
 		return nil, err
 	}
-	s.addr, s.listening = l.Addr(), f
+	if s.listening == nil {
+		if err := s.start(); err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+	}
+	s.listening = append(s.listening, f)
+	s.doors.Add(1)
+	return f, nil
+}
+
+// start starts the loops.
+func (s *Server) start() error {
+	for range runtime.NumCPU() {
+		l, err := newLoop(s)
+		if err != nil {
+			return err
+		}
+		s.loops = append(s.loops, l)
+	}
 	for _, l := range s.loops {
 		s.looping.Go(l.run)
 	}
+	go func() { _ = s.http.Serve(lender{s}) }() // until Drain
 	go s.tick()
 	go func() {
 		s.looping.Wait()
 		close(s.looped)
 	}()
-	return f, nil
+	return nil
 }
 
 // prepare sets what net sets of its connections: small answers go at once, and a
@@ -113,7 +127,7 @@ func prepare(fd int) error {
 
 // accept gives clients to the loops until closing. Where the system has nothing
 // left for another one, it tries again, a little later each time.
-func (s *Server) accept(f *os.File) error {
+func (s *Server) accept(f *os.File, welcome func(fd int, peer netip.AddrPort)) error {
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return err
@@ -134,7 +148,7 @@ func (s *Server) accept(f *os.File) error {
 			if peer := peerOf(from); !s.admits(clientOf(peer.Addr())) {
 				_ = syscall.Close(fd) // nothing was said
 			} else if s.place(s.closing) {
-				s.welcome(fd, peer)
+				welcome(fd, peer)
 			} else {
 				s.crowd.leave(clientOf(peer.Addr()))
 				return os.NewSyscallError("close", syscall.Close(fd))
@@ -163,24 +177,34 @@ func (s *Server) callLoops() {
 	s.wake()
 }
 
-// welcome gives a connection, which has a place, to the loop that has the fewest.
-func (s *Server) welcome(fd int, peer netip.AddrPort) {
+// newClient makes a client of a connection that has a place, and gives it to the loop that has
+// the fewest, which does not hear of it yet. Nil: it cannot be one.
+func (s *Server) newClient(fd int, peer netip.AddrPort, local net.Addr) *client {
 	least := s.loops[0]
 	for _, l := range s.loops[1:] {
 		if l.load.Load() < least.load.Load() {
 			least = l
 		}
 	}
-	c := &client{fd: fd, loop: least, addr: peer.String(), from: clientOf(peer.Addr())}
+	c := &client{fd: fd, loop: least, addr: peer.String(), from: clientOf(peer.Addr()), local: local}
 	c.active, _ = s.opt.Clock()
 	if fd >= len(s.clients)*pageClients || prepare(fd) != nil {
 		_ = syscall.Close(fd)
 		s.crowd.leave(c.from)
 		<-s.places
-		return
+		return nil
 	}
 	least.load.Add(1)
-	c.lent.Store(true) // until the loop is told of it
+	c.lent.Store(true)
+	return c
+}
+
+// welcome has the loop of a new client hear of it.
+func (s *Server) welcome(fd int, peer netip.AddrPort, local net.Addr) {
+	c := s.newClient(fd, peer, local)
+	if c == nil {
+		return
+	}
 	s.clients.at(fd).Store(c)
 	if c.listen(syscall.EPOLL_CTL_ADD, toRead) != nil {
 		c.close()
@@ -194,13 +218,17 @@ func (s *Server) welcome(fd int, peer netip.AddrPort) {
 func (s *Server) drainFast(ctx context.Context) error {
 	s.mu.Lock()
 	s.draining.Store(true)
-	f := s.listening
+	doors := s.listening
 	s.mu.Unlock()
-	if f == nil {
+	if doors == nil {
 		return nil
 	}
 	close(s.closing)
-	_ = f.Close() // which ends accept
+	for _, f := range doors {
+		_ = f.Close() // which ends accept
+	}
+	s.doors.Wait()
+	s.accepted.Store(true)
 	s.wake()
 	select {
 	case <-s.looped:

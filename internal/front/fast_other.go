@@ -5,6 +5,7 @@ package front
 import (
 	"context"
 	"net"
+	"net/netip"
 	"time"
 )
 
@@ -19,9 +20,13 @@ func (*loan) callBack()            {}
 func (*loan) tunnel()              { panic("front: nothing is lent on this system") }
 func (*loan) giveBack(*conn) error { panic("front: nothing is lent on this system") }
 
-func (s *Server) serveFast(l *net.TCPListener) error { return s.serveHTTP(l) }
-func (s *Server) isDraining() bool                   { return false }
-func (s *Server) drainFast(context.Context) error    { return nil }
-func (s *Server) endFast(<-chan time.Time)           {}
-func (s *Server) callLoops()                         {}
-func (s *fast) init(int)                             {}
+func (s *Server) welcome(int, netip.AddrPort, net.Addr)    {}
+func (s *Server) welcomeTLS(int, netip.AddrPort, net.Addr) {}
+func (s *Server) serveFast(net.Listener, func(int, netip.AddrPort, net.Addr)) (bool, error) {
+	return false, nil
+}
+func (s *Server) isDraining() bool                { return false }
+func (s *Server) drainFast(context.Context) error { return nil }
+func (s *Server) endFast(<-chan time.Time)        {}
+func (s *Server) callLoops()                      {}
+func (s *fast) init(int)                          {}

@@ -151,8 +151,8 @@ func (l debugLog) Write(p []byte) (int, error) {
 // Serve answers what comes to l until Drain or a failure of l, and closes it.
 // It returns nil after Drain.
 func (s *Server) Serve(l net.Listener) error {
-	if tcp, ok := l.(*net.TCPListener); ok && s.opt.Standing != nil {
-		return s.serveFast(tcp)
+	if ok, err := s.serveFast(l, s.welcome); ok {
+		return err
 	}
 	return s.serveHTTP(l)
 }

@@ -1,7 +1,6 @@
 package front
 
 import (
-	"bytes"
 	"crypto/tls"
 	"math/rand/v2"
 	"net"
@@ -49,8 +48,7 @@ type prompter struct {
 	request plain
 	head    []byte
 
-	host    []byte // that the client asked for last, and whether it may
-	covered bool
+	scope scope
 
 	// The answer that was found last.
 	answer *standing.Answer
@@ -90,7 +88,7 @@ func (p *prompter) read(r *h2.Request) bool {
 	q := &p.request
 	q.Reset()
 	q.Head, q.Secure, q.Host, q.Target = string(r.Method) == http.MethodHead, p.asker.tls != nil, r.Authority, r.Path
-	if len(r.Fields) >= min(p.s.opt.Limits.Fields, maxFields) || !p.covers(q.Host) {
+	if len(r.Fields) >= min(p.s.opt.Limits.Fields, maxFields) || !p.scope.covers(p.s, p.asker.tls, q.Host) {
 		return false
 	}
 	for _, f := range r.Fields {
@@ -102,13 +100,6 @@ func (p *prompter) read(r *h2.Request) bool {
 		}
 	}
 	return true
-}
-
-func (p *prompter) covers(host []byte) bool {
-	if !bytes.Equal(host, p.host) {
-		p.host, p.covered = append(p.host[:0], host...), p.s.covers(p.asker.tls, host)
-	}
-	return p.covered
 }
 
 // Append implements h2.Prompt.

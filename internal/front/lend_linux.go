@@ -37,7 +37,7 @@ func (s *Server) lend(c *client, in []byte) {
 	s.lent.Add(1)
 	window := windows.Get().(*[]byte)
 	*window = append((*window)[:0], in...)
-	lent := &conn{window: window, release: c.repay, loan: &loan{client: c}, scan: scanner{single: true}}
+	lent := &conn{window: window, release: c.repay, loan: &loan{client: c}, secure: c.state, scan: scanner{single: true}}
 	s.loans <- lent.watch(&s.opt) // there is room for as many as there are clients
 }
 
@@ -63,7 +63,7 @@ func (l lender) Accept() (net.Conn, error) {
 	for {
 		select {
 		case c := <-l.s.loans:
-			c.loan.File = os.NewFile(uintptr(c.loan.client.fd), "connection")
+			c.loan.open()
 			c.Conn = c.loan
 			c.sift(0, pass)
 			return c, nil
@@ -78,10 +78,43 @@ func (l lender) Close() error {
 	return nil
 }
 
-func (l lender) Addr() net.Addr { return l.s.addr }
+func (l lender) Addr() net.Addr { return &net.TCPAddr{} }
+
+// open has net/http wait on the connection.
+func (l *loan) open() {
+	if w := l.client.wire; w != nil {
+		w.open()
+		l.File = w.file
+		return
+	}
+	l.File = os.NewFile(uintptr(l.client.fd), "connection")
+}
+
+// Read implements net.Conn, and so does Write.
+func (l *loan) Read(p []byte) (int, error) {
+	if w := l.client.wire; w != nil {
+		return w.tls.Read(p)
+	}
+	return l.File.Read(p)
+}
+
+func (l *loan) Write(p []byte) (int, error) {
+	if w := l.client.wire; w != nil {
+		return w.tls.Write(p)
+	}
+	return l.File.Write(p)
+}
+
+// Close implements net.Conn.
+func (l *loan) Close() error {
+	if w := l.client.wire; w != nil {
+		return w.tls.Close() // and the file
+	}
+	return l.File.Close()
+}
 
 // LocalAddr implements net.Conn.
-func (l *loan) LocalAddr() net.Addr { return l.client.loop.s.addr }
+func (l *loan) LocalAddr() net.Addr { return l.client.local }
 
 // RemoteAddr implements net.Conn.
 func (l *loan) RemoteAddr() net.Addr { return peer(l.client.addr) }
@@ -94,6 +127,11 @@ func (p peer) String() string { return string(p) }
 
 // CloseWrite tells the client that nothing follows.
 func (l *loan) CloseWrite() error {
+	if w := l.client.wire; w != nil {
+		if err := w.tls.CloseWrite(); err != nil {
+			return err
+		}
+	}
 	raw, err := l.SyscallConn()
 	if err != nil {
 		return err
@@ -123,7 +161,7 @@ func (l *loan) wait(c *conn) error {
 		return l.extend(c)
 	}
 	if c.window == nil {
-		if err := l.peek(); err != nil {
+		if err := l.peek(c); err != nil {
 			return err
 		}
 	}
@@ -159,6 +197,22 @@ func (l *loan) callBack() {
 // encore is how long net/http may keep a connection that it has nothing to do on.
 const encore = time.Second
 
+// ahead reads what comes next into the window.
+func (l *loan) ahead(c *conn) error {
+	window := windows.Get().(*[]byte)
+	n, err := l.Read((*window)[:cap(*window)])
+	if n <= 0 {
+		windows.Put(window)
+		if err == nil {
+			err = io.EOF
+		}
+		return err
+	}
+	*window = (*window)[:n]
+	c.window = window
+	return nil
+}
+
 // extend lets net/http have the next request. io.EOF: it is not to have that.
 func (l *loan) extend(c *conn) error {
 	s := l.client.loop.s
@@ -166,18 +220,13 @@ func (l *loan) extend(c *conn) error {
 		if err := l.File.SetReadDeadline(time.Now().Add(encore)); err != nil {
 			return err
 		}
-		window := windows.Get().(*[]byte)
-		n, err := l.File.Read((*window)[:cap(*window)])
-		if n <= 0 {
-			windows.Put(window)
+		if err := l.ahead(c); err != nil {
 			if errors.Is(err, os.ErrDeadlineExceeded) {
 				return c.end()
 			}
 			c.ended.Store(true)
 			return io.EOF
 		}
-		*window = (*window)[:n]
-		c.window = window
 		// net/http sets its own once it has the first octets, which are not there
 		// before the line is.
 		if err := l.File.SetReadDeadline(time.Now().Add(s.opt.Limits.HeadTimeout)); err != nil {
@@ -203,7 +252,10 @@ func (c *conn) end() error {
 }
 
 // peek waits until something can be read, and leaves it there.
-func (l *loan) peek() error {
+func (l *loan) peek(c *conn) error {
+	if l.client.wire != nil {
+		return l.ahead(c)
+	}
 	raw, err := l.SyscallConn()
 	if err != nil {
 		return err
@@ -224,29 +276,40 @@ func (l *loan) peek() error {
 // giveBack returns the connection to its loop, with what has come of the next
 // request.
 func (l *loan) giveBack(c *conn) error {
-	k := l.client
-	k.loop.s.lent.Add(-1)
-	// There is no other way to take a descriptor from Go's poller.
-	fd, _, e := syscall.Syscall(syscall.SYS_FCNTL, uintptr(k.fd), syscall.F_DUPFD_CLOEXEC, 0)
-	err := l.File.Close()
-	if e != 0 {
-		k.leave()
-		return errors.Join(os.NewSyscallError("fcntl", e), err)
-	}
-	k.fd = int(fd)
-	k.active, _ = k.loop.s.opt.Clock()
-	events := uint32(toRead)
+	k, events := l.client, uint32(toRead)
 	if c.window != nil {
 		k.held = append([]byte(nil), *c.window...)
 		events = toWrite // which it is: so the loop looks at once
 		windows.Put(c.window)
 		c.window = nil
 	}
-	k.loop.s.clients.at(k.fd).Store(k)
-	if err := k.listen(syscall.EPOLL_CTL_ADD, events); err != nil {
-		k.close()
+	if k.wire != nil {
+		return k.wire.settle()
+	}
+	return k.settle(l.File, events)
+}
+
+// settle takes c from whoever has it as a file, and has its loop wait for events.
+func (c *client) settle(f *os.File, events uint32) error {
+	c.loop.s.lent.Add(-1)
+	// There is no other way to take a descriptor from Go's poller.
+	fd, _, e := syscall.Syscall(syscall.SYS_FCNTL, uintptr(c.fd), syscall.F_DUPFD_CLOEXEC, 0)
+	err := f.Close()
+	if e != 0 {
+		c.leave()
+		return errors.Join(os.NewSyscallError("fcntl", e), err)
+	}
+	c.fd = int(fd)
+	c.active, _ = c.loop.s.opt.Clock()
+	if c.fd >= len(c.loop.s.clients)*pageClients {
+		c.leave()
+		return syscall.Close(c.fd)
+	}
+	c.loop.s.clients.at(c.fd).Store(c)
+	if err := c.listen(syscall.EPOLL_CTL_ADD, events); err != nil {
+		c.close()
 		return err
 	}
-	k.lent.Store(false) // until then the loop does not heed what it is told
+	c.lent.Store(false) // until then the loop does not heed what it is told
 	return nil
 }

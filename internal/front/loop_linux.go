@@ -47,6 +47,7 @@ type loop struct {
 	asker   *asker
 	in      []byte
 	out     []byte // answers to one client, until they are sent
+	sealed  []byte // the same by TLS
 	unread  store.Key
 	turns   uint64    // that clients had so far
 	short   time.Time // when there last was an answer that goes in one piece
@@ -169,6 +170,17 @@ func (s *Server) wake() {
 // serve does what can be done for c without waiting.
 func (l *loop) serve(c *client, events uint32) {
 	c.active = l.now
+	if c.wire != nil {
+		c.wire.dry, c.wire.spent = false, false
+	}
+	l.step(c, events)
+	for !c.lent.Load() && c.wire != nil && !c.wire.spent && !c.gone && c.sending == nil && c.events == toRead {
+		l.receive(c) // what epoll does not know of
+	}
+}
+
+// step does one thing for c.
+func (l *loop) step(c *client, events uint32) {
 	switch {
 	case c.sending != nil:
 		if l.send(c, c.sending) {
@@ -199,7 +211,7 @@ func (l *loop) receive(c *client) {
 		return
 	}
 	held := copy(l.in, c.held)
-	n, err := readNow(c.fd, l.in[held:held+readLen])
+	n, err := c.read(l.in[held : held+readLen])
 	switch {
 	case err == syscall.EAGAIN || err == syscall.EINTR:
 		return
@@ -316,8 +328,12 @@ func (c *client) prepared() {
 // answer appends what stands for r to out, or has it sent. Otherwise it does
 // nothing; if the answer may be on a disk, its key is in unread.
 func (l *loop) answer(c *client, r *plain) standing.Verdict {
+	if r.Secure = c.state != nil; r.Secure && !c.wire.scope.covers(l.s, c.state, r.Host) {
+		return standing.Elsewhere
+	}
 	a, said := l.s.opt.Standing.Find(&r.Request, l.now), standing.Decided
 	if a == nil {
+		l.asker.tls = c.state
 		a, said = l.asker.ask(r, c.addr)
 	}
 	if l.unread = a.Key; said != standing.Decided {
@@ -361,8 +377,9 @@ func (l *loop) flush(c *client) bool {
 		if len(l.out) == 0 {
 			return true
 		}
-		n, err := writeNow(c.fd, l.out)
-		if n == len(l.out) {
+		out := l.seal(c, l.out)
+		n, err := writeNow(c.fd, out)
+		if n == len(out) {
 			l.out = l.out[:0]
 			return true
 		}
@@ -370,16 +387,16 @@ func (l *loop) flush(c *client) bool {
 			l.drop(c)
 			return false
 		}
-		c.sending = &sending{first: append([]byte(nil), l.out[max(n, 0):]...), since: l.now}
+		c.sending = &sending{first: append([]byte(nil), out[max(n, 0):]...), since: l.now}
 		l.out = l.out[:0]
 		l.await(c, toWrite)
 		return false
 	}
 	s := c.sending
-	s.first, s.since, s.began = l.out, l.now, l.now
+	s.first, s.since, s.began = l.seal(c, l.out), l.now, l.now
 	done := l.send(c, s)
-	if !done && !c.gone { // both are used again
-		s.first, s.answer = append([]byte(nil), s.first...), s.answer.Clone()
+	if !done && !c.gone {
+		s.answer = s.answer.Clone() // it is used again
 	}
 	l.out = l.out[:0]
 	return done
@@ -408,7 +425,7 @@ func (l *loop) send(c *client, s *sending) bool {
 		turn = shortTurn
 	}
 	for turn > 0 {
-		n, err := s.write(c.fd, turn)
+		n, err := l.write(c, s, turn)
 		if err == syscall.EINTR {
 			continue
 		}
@@ -430,6 +447,7 @@ func (l *loop) send(c *client, s *sending) bool {
 			return true
 		}
 	}
+	s.first = append([]byte(nil), s.first...) // its room is used again
 	l.await(c, toWrite)
 	return false
 }
@@ -442,6 +460,46 @@ func (l *loop) finish(c *client, fault error) {
 	}
 	s.body.Close()
 	l.tell.observe(s.answer, c.addr, false, s.size-s.left, s.began, fault)
+}
+
+// seal returns p as c gets it, until the next call.
+func (l *loop) seal(c *client, p []byte) []byte {
+	if c.wire == nil {
+		return p
+	}
+	l.sealed, _ = c.wire.seal(l.sealed[:0], p) // a TLS that has ended has nothing to say: the client is dropped when it is read
+	return l.sealed
+}
+
+// sealLen is how much of a body is sealed at once, in octets.
+const sealLen = 32 << 10
+
+// write sends the next octets, about most of the body at once.
+func (l *loop) write(c *client, s *sending, most int64) (int64, error) {
+	if c.wire == nil {
+		return s.write(c.fd, most)
+	}
+	if s.left > 0 && len(s.first) < copyLen {
+		piece, err := s.body.Next()
+		if err != nil {
+			return 0, err
+		}
+		room := s.first
+		if len(room) == 0 {
+			room = l.sealed[:0]
+		}
+		piece = piece[:min(int64(len(piece)), s.left, sealLen)]
+		if s.first, err = c.wire.seal(room, piece); err != nil {
+			return 0, err
+		}
+		if cap(s.first) > cap(l.sealed) {
+			l.sealed = s.first[:0]
+		}
+		s.advance(int64(len(piece)))
+	}
+	n, err := writeNow(c.fd, s.first)
+	s.first = s.first[max(n, 0):]
+	return int64(n), err
 }
 
 // write sends the next octets, about most of the body at once.

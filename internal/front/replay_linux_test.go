@@ -113,6 +113,9 @@ func (tw *twin) warm(t *testing.T, line string, fields ...string) string {
 	return ""
 }
 
+// sizes are those of variety's bodies.
+var sizes = []int{0, 1, 4095, copyLen, copyLen + 1, 65 << 10, 200 << 10}
+
 // variety is an origin with a little of everything. Its pages last for a minute
 // each, and the first digit of a path says how long they are.
 func variety(w http.ResponseWriter, r *http.Request) {
@@ -136,7 +139,6 @@ func variety(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(status)
 		return
 	}
-	sizes := []int{0, 1, 4095, copyLen, copyLen + 1, 65 << 10, 200 << 10}
 	body := bytes.Repeat([]byte(r.Header.Get("Accept-Encoding")+r.Header.Get("X-Foo")+"0123456789"), sizes[n%len(sizes)]/10+1)[:sizes[n%len(sizes)]]
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	w.WriteHeader(status)

@@ -45,7 +45,7 @@ type reply struct {
 	chunks bool  // RFC 9112 §7.1
 	err    error // why nothing is sent any more
 
-	replyRoom // what goes before octets of the body, some that wait, and what goes behind
+	replyRoom // octets of the body that wait, what goes before and behind them, and all of it by TLS
 	room      *replyRoom
 
 	// Shared with the loop.
@@ -56,7 +56,18 @@ type reply struct {
 }
 
 // A replyRoom is what a reply writes into.
-type replyRoom struct{ body, pre, post []byte }
+type replyRoom struct{ body, pre, post, secret []byte }
+
+// keep takes what is not too large to be kept.
+func (r *replyRoom) keep(used *replyRoom) {
+	*r = replyRoom{body: used.body[:0], pre: used.pre[:0], post: used.post[:0], secret: used.secret[:0]}
+	if cap(r.pre) > 2*sealLen {
+		r.pre = nil
+	}
+	if cap(r.secret) > 2*sealLen {
+		r.secret = nil
+	}
+}
 
 var replyRooms = sync.Pool{New: func() any { return &replyRoom{body: make([]byte, 0, replyLen)} }}
 
@@ -118,7 +129,7 @@ func (w *reply) run() {
 	well := w.serve() && w.conclude()
 	c := w.c
 	w.cancel()
-	*w.room = replyRoom{body: w.body[:0], pre: w.pre[:0], post: w.post[:0]}
+	w.room.keep(&w.replyRoom)
 	replyRooms.Put(w.room)
 	c.reply.Store(nil)
 	c.takeBack(w.closes || !well, w.err)
@@ -131,7 +142,7 @@ func (c *client) takeBack(closes bool, err error) {
 	c.active, _ = l.s.opt.Clock()
 	events := uint32(toRead)
 	switch {
-	case err != nil:
+	case err != nil, !closes && c.wire != nil && !c.wire.ahead():
 		c.close()
 		return
 	case closes:
@@ -392,7 +403,10 @@ func (w *reply) conclude() bool {
 // send sends pre, p and post.
 func (w *reply) send(p []byte) error {
 	parts := [3][]byte{w.pre, p, w.post}
-	for w.err == nil {
+	if w.c.wire != nil {
+		w.seal(&parts)
+	}
+	for w.err == nil && len(parts[0])+len(parts[1])+len(parts[2]) > 0 {
 		n, err := writeThree(w.c.fd, &parts)
 		switch {
 		case err == syscall.EAGAIN:
@@ -400,17 +414,31 @@ func (w *reply) send(p []byte) error {
 		case err != nil && err != syscall.EINTR:
 			w.err = err
 		}
+		w.taken.Add(int64(max(n, 0)))
 		for i := range parts {
-			k := min(n, len(parts[i]))
+			k := min(max(n, 0), len(parts[i]))
 			parts[i], n = parts[i][k:], n-k
-			w.taken.Add(int64(k))
-		}
-		if len(parts[0])+len(parts[1])+len(parts[2]) == 0 {
-			break
 		}
 	}
 	w.pre, w.post = w.pre[:0], w.post[:0]
 	return w.err
+}
+
+// seal makes one part of all, as the client gets them.
+func (w *reply) seal(parts *[3][]byte) {
+	sealed := w.secret[:0]
+	joined := *parts
+	if len(parts[1]) < sealLen { // in as few records as can be
+		w.pre = append(append(w.pre, parts[1]...), parts[2]...)
+		joined = [3][]byte{w.pre}
+	}
+	for _, p := range joined {
+		if len(p) > 0 && w.err == nil {
+			sealed, w.err = w.c.wire.seal(sealed, p)
+		}
+	}
+	w.secret = sealed
+	*parts = [3][]byte{sealed}
 }
 
 // await waits for the client to take something, and for the loop to notice.

@@ -1,11 +1,13 @@
 package front
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"sync"
 	"time"
@@ -42,6 +44,9 @@ func (s *Server) initTLS() {
 
 // ServeTLS is Serve for clients that come by TLS, as Options.TLS says.
 func (s *Server) ServeTLS(l net.Listener) error {
+	if ok, err := s.serveFast(l, func(fd int, peer netip.AddrPort, local net.Addr) { go s.welcomeTLS(fd, peer, local) }); ok {
+		return err
+	}
 	defer l.Close()
 	g := s.guard(l)
 	if !s.enters(g) {
@@ -131,6 +136,22 @@ func (s *Server) covers(state *tls.ConnectionState, host []byte) bool {
 		return true
 	}
 	return s.opt.TLS.Covers(state.ServerName, (&url.URL{Host: string(host)}).Hostname())
+}
+
+// A scope remembers what covers has said of the host that a client asked for last.
+type scope struct {
+	host    []byte
+	covered bool
+}
+
+func (m *scope) covers(s *Server, state *tls.ConnectionState, host []byte) bool {
+	if state == nil {
+		return true
+	}
+	if !bytes.Equal(host, m.host) {
+		m.host, m.covered = append(m.host[:0], host...), s.covers(state, host)
+	}
+	return m.covered
 }
 
 // A sill is a connection below its TLS. It gives up on a client that takes less than it has

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/larderhq/larder/internal/certs/certstest"
+	"github.com/larderhq/larder/internal/standing"
 )
 
 // A secureDoor serves by TLS at addr.
@@ -35,8 +36,12 @@ func serveTLS(t *testing.T, h http.HandlerFunc, l Limits) *secureDoor {
 	if err != nil {
 		t.Fatal(err)
 	}
+	o := Options{Handler: h, Limits: l, TLS: &TLS{Config: config, Covers: covers}}
+	if byLoops {
+		o.Standing, o.Clock = standing.New(nil), twoClocks
+	}
 	d := &secureDoor{
-		Server: New(Options{Handler: h, Limits: l, TLS: &TLS{Config: config, Covers: covers}}), t: t, addr: listener.Addr().String(),
+		Server: New(o), t: t, addr: listener.Addr().String(),
 		trust: &tls.Config{RootCAs: a.Pool, ServerName: "h.example", MinVersion: tls.VersionTLS12}, done: make(chan error, 1),
 	}
 	go func() { d.done <- d.ServeTLS(listener) }()
