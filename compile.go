@@ -65,6 +65,7 @@ func (p *Policy) compile(name string, sharing Sharing) (*engine.Policy, error) {
 		RevalidateTimeout: c.span("RevalidateTimeout", p.RevalidateTimeout),
 		RevalidateBackoff: c.span("RevalidateBackoff", p.RevalidateBackoff),
 		MaxRanges:         p.MaxRanges,
+		EarlyHints:        p.EarlyHints,
 	}
 	if p.DateNow && !p.HideAge {
 		c.mistake("DateNow needs HideAge: Age would tell the truth beside it")

@@ -143,6 +143,11 @@ type Policy struct {
 	// one in the background that failed is not tried again; zero means 5 s.
 	RevalidateTimeout, RevalidateBackoff time.Duration
 
+	// EarlyHints tells a client that waits for something stale to be validated, or
+	// fetched anew, what it may load meanwhile (103, RFC 8297): the links to preload,
+	// modulepreload and preconnect to of the stale response.
+	EarlyHints bool
+
 	// NoCollapse has each miss ask the origin on its own. Otherwise requests wait
 	// for another's answer for CollapseTimeout, of which zero means 5 s, and do not
 	// for UncacheableMemory after one proved unfit for sharing, of which zero means

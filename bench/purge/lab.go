@@ -66,7 +66,7 @@ func newLab(ctx context.Context, o *options, args ...string) (l *lab, err error)
 	if err != nil {
 		return l, err
 	}
-	l.admin = admin.NewClient(l.socket, "")
+	l.admin = admin.NewClient(l.socket, "", nil)
 	l.port, err = strconv.Atoi(u.Port())
 	return l, err
 }

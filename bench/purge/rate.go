@@ -68,7 +68,7 @@ func (l *lab) throng(ctx context.Context, round int) (float64, error) {
 	began := time.Now()
 	for i := range l.opts.clients {
 		clients.Go(func() {
-			c := admin.NewClient(l.socket, "")
+			c := admin.NewClient(l.socket, "", nil)
 			defer c.Close()
 			for n := 0; !over.Load(); n++ {
 				if _, err := c.Purge(ctx, purge.Order{Selectors: []purge.Selector{{Tag: fmt.Sprint("rate-", round, "-", i, "-", n)}}}); err != nil {

@@ -20,12 +20,12 @@ import (
 type Options struct {
 	// Token is what a request has to know (Authorization: Bearer, RFC 6750). Empty:
 	// whoever reaches the listener may ask, which is right for a socket in the
-	// file system alone.
+	// file system, and where clients have shown a certificate, alone.
 	Token string
 
 	// Host is the name under which the listener may be asked for besides the addresses of the
 	// machine: a page whose name leads here by a trick of its DNS may not. Without Token any
-	// name without a dot will do, for a socket has none.
+	// name without a dot will do, for a socket has none. By https any name will do.
 	Host string
 
 	// Purges is asked about purges. Nil: there are none.

@@ -58,7 +58,7 @@ func newAPI(t *testing.T) *api {
 
 func (a *api) serve(where string, o Options) (addr string) {
 	a.t.Helper()
-	l, err := Listen(where, o.Token)
+	l, err := Listen(where, o.Token, false)
 	if err != nil {
 		a.t.Fatal(err)
 	}

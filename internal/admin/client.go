@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/larderhq/larder/internal/purge"
@@ -26,14 +28,20 @@ type Client struct {
 }
 
 // NewClient makes a Client of the API that listens there: the path of a socket, with a
-// slash in it, or host:port, which takes the token. Valid tells whether they can be.
-func NewClient(where, token string) *Client {
-	c := &Client{where: where, base: "http://" + where, token: token}
-	if host, port, err := net.SplitHostPort(where); err == nil && unnamed(host) {
-		c.base = "http://" + net.JoinHostPort("localhost", port)
+// slash in it, or host:port, which takes the token, or https://host:port, which takes it under
+// trust. Nil trust is that of the system. Valid tells whether they can be.
+func NewClient(where, token string, trust *tls.Config) *Client {
+	at, encrypted := strings.CutPrefix(where, secure)
+	c := &Client{where: where, token: token}
+	if host, port, err := net.SplitHostPort(at); err == nil && unnamed(host) {
+		at = net.JoinHostPort("localhost", port)
 	}
-	t := &http.Transport{MaxIdleConns: 4, IdleConnTimeout: time.Minute, Proxy: nil}
-	if isSocket(where) {
+	c.base = "http://" + at
+	if encrypted {
+		c.base = secure + at
+	}
+	t := &http.Transport{MaxIdleConns: 4, IdleConnTimeout: time.Minute, Proxy: nil, TLSClientConfig: trust}
+	if !encrypted && isSocket(where) {
 		c.base, c.token = "http://localhost", "" // whoever has put a socket there need not learn it
 		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", where)

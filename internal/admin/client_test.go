@@ -18,7 +18,7 @@ import (
 
 func newClient(t *testing.T, where string) *Client {
 	t.Helper()
-	c := NewClient(where, token)
+	c := NewClient(where, token, nil)
 	t.Cleanup(c.Close)
 	return c
 }
@@ -114,7 +114,7 @@ func TestTheTokenStaysAtHome(t *testing.T) {
 	})
 	for _, where := range []string{filepath.Join(t.TempDir(), "s"), "127.0.0.1:0"} {
 		seen = nil
-		l, err := Listen(where, token)
+		l, err := Listen(where, token, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -163,7 +163,7 @@ func TestClientOfNobody(t *testing.T) {
 		rest := strings.TrimSpace(answer[3:])
 		_, _ = fmt.Sscan(answer, &status) // it is one
 		socket := filepath.Join(t.TempDir(), "s")
-		l, err := Listen(socket, "")
+		l, err := Listen(socket, "", false)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -17,9 +17,23 @@ func Sendable(token string) bool {
 // isSocket tells the path of a socket from host:port.
 func isSocket(where string) bool { return strings.Contains(where, "/") }
 
-// Valid tells what is wrong with a place of an API: the path of a socket, with a slash in
-// it, or host:port, for which there has to be a token. Nil: nothing.
-func Valid(where, token string) error {
+// secure is what a place begins with that is asked by https.
+const secure = "https://"
+
+// Valid tells what is wrong with a place of an API that is to be asked: the path of a socket,
+// with a slash in it, or host:port, for which there has to be a token, or https://host:port, for
+// which there has to be a token or a certificate. Nil: nothing.
+func Valid(where, token string, certified bool) error {
+	if at, ok := strings.CutPrefix(where, secure); ok {
+		if isSocket(at) {
+			return fmt.Errorf("%q has a path: write https://host:port", where)
+		}
+		return valid(at, token, certified)
+	}
+	return valid(where, token, false)
+}
+
+func valid(where, token string, certified bool) error {
 	if strings.Contains(where, "://") {
 		return fmt.Errorf("%q is a URL: write host:port, or the path of a socket", where)
 	}
@@ -30,6 +44,9 @@ func Valid(where, token string) error {
 		return fmt.Errorf("%q is neither host:port nor the path of a socket: write it as 127.0.0.1:9000, or with a slash in it, as ./larder.sock", where)
 	}
 	const advice = "over TCP the admin API needs a token: put a random word of %d characters or more into LARDER_ADMIN_TOKEN, as from openssl rand -hex 16"
+	if token == "" && certified {
+		return nil
+	}
 	if len(token) < LeastToken {
 		return fmt.Errorf(advice, LeastToken)
 	}
@@ -39,10 +56,11 @@ func Valid(where, token string) error {
 	return nil
 }
 
-// Listen listens at the path of a socket, which only this user may use, or at
-// host:port, for which there has to be a token.
-func Listen(where, token string) (net.Listener, error) {
-	if err := Valid(where, token); err != nil {
+// Listen listens at the path of a socket, which only this user may use, or at host:port, for
+// which there has to be a token, unless those who come there are to be certified. What is spoken
+// there is up to the caller.
+func Listen(where, token string, certified bool) (net.Listener, error) {
+	if err := valid(where, token, certified); err != nil {
 		return nil, err
 	}
 	if isSocket(where) {

@@ -111,7 +111,7 @@ func TestPlaceBesideTemporaryFiles(t *testing.T) {
 // a place is told.
 func TestListenFailsClosed(t *testing.T) {
 	for _, bad := range []string{"", " ", "short", strings.Repeat("x", 15), strings.Repeat(" ", 16), strings.Repeat("x", 16) + "\n", strings.Repeat("x", 8) + " " + strings.Repeat("x", 8), strings.Repeat("ä", 16)} {
-		l, err := Listen("127.0.0.1:0", bad)
+		l, err := Listen("127.0.0.1:0", bad, false)
 		if err == nil {
 			l.Close()
 		}
@@ -123,7 +123,7 @@ func TestListenFailsClosed(t *testing.T) {
 		"larder.sock": "write it as 127.0.0.1:9000, or with a slash in it", "127.0.0.1": "neither host:port nor", "": "neither host:port nor",
 		"http://127.0.0.1:9000": "is a URL: write host:port", "unix:///run/s": "is a URL",
 	} {
-		l, err := Listen(where, token)
+		l, err := Listen(where, token, false)
 		if err == nil {
 			l.Close()
 		}
@@ -132,7 +132,7 @@ func TestListenFailsClosed(t *testing.T) {
 		}
 	}
 	for _, where := range []string{"127.0.0.1:0", filepath.Join(t.TempDir(), "s")} {
-		l, err := Listen(where, token)
+		l, err := Listen(where, token, false)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -19,7 +19,7 @@ func TestListenHarmsNothing(t *testing.T) {
 	if err := os.WriteFile(file, []byte("precious"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	l, err := Listen(live, "")
+	l, err := Listen(live, "", false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +31,7 @@ func TestListenHarmsNothing(t *testing.T) {
 	defer d.Close()
 	for _, path := range []string{file, live, datagram, dir, filepath.Join(dir, "none", "s")} {
 		before, _ := os.Lstat(path)
-		if other, err := Listen(path, ""); err == nil {
+		if other, err := Listen(path, "", false); err == nil {
 			other.Close()
 			t.Errorf("%s was taken", path)
 		}
@@ -61,7 +61,7 @@ func TestListenTakesTheSocketOfTheDead(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 6 {
 			wg.Go(func() {
-				if l, err := Listen(path, ""); err == nil && got.Swap(&l) != nil {
+				if l, err := Listen(path, "", false); err == nil && got.Swap(&l) != nil {
 					t.Error("two have it")
 				}
 			})

@@ -31,8 +31,25 @@ type Keeper struct {
 	notes *slog.Logger
 
 	current atomic.Pointer[set]
+	watch
+}
+
+// A watch says when files are to be looked at again. The zero watch says so at once.
+type watch struct {
 	looked  atomic.Int64 // when, in Unix nanoseconds
 	looking sync.Mutex
+}
+
+// again has look called if that was not done for a while. One client sees to it, and the others
+// go on with what there is.
+func (w *watch) again(look func()) {
+	now := time.Now().UnixNano()
+	if now-w.looked.Load() < int64(every) || !w.looking.TryLock() {
+		return
+	}
+	defer w.looking.Unlock()
+	w.looked.Store(now)
+	look()
 }
 
 // files are a Pair, and what was in there the last time.
@@ -40,7 +57,17 @@ type files struct {
 	Pair
 	cert, key []byte
 	read      *tls.Certificate // the last that could be used
-	fault     string           // what was said of what could not
+	fault     fault
+}
+
+// A fault is what was said of files that cannot be used: once, until they can.
+type fault string
+
+func (f *fault) note(notes *slog.Logger, err error, but string) {
+	if err.Error() != string(*f) {
+		*f = fault(err.Error())
+		notes.Warn(fmt.Sprintf("%v: %s", err, but))
+	}
 }
 
 // A set does not change.
@@ -124,24 +151,18 @@ func (k *Keeper) publish() {
 	k.current.Store(s)
 }
 
-// refresh reads the files again if that was not done for a while. One client sees to it, and
-// the others go on with what there is.
+// refresh reads the files again.
 func (k *Keeper) refresh() {
-	now := time.Now().UnixNano()
-	if now-k.looked.Load() < int64(every) || !k.looking.TryLock() {
-		return
-	}
-	defer k.looking.Unlock()
-	k.looked.Store(now)
 	changed := false
 	for _, f := range k.files {
 		newer, err := f.look()
-		switch {
-		case err != nil && err.Error() != f.fault: // half of it may be there so far
-			f.fault = err.Error()
-			k.notes.Warn(fmt.Sprintf("%v: the certificate that was read before stays in use", err))
-		case newer:
-			f.fault, changed = "", true
+		if err != nil {
+			f.fault.note(k.notes, err, "the certificate that was read before stays in use") // half of it may be there so far
+			continue
+		}
+		f.fault = ""
+		if newer {
+			changed = true
 			k.notes.Info(fmt.Sprintf("%s: another certificate is in use, until %s", f.Cert, f.read.Leaf.NotAfter.Format(time.RFC3339)))
 			k.remark(f)
 		}
@@ -165,7 +186,7 @@ func legible(name string) string { return strings.ToLower(strings.TrimSuffix(nam
 
 // GetCertificate is for tls.Config.
 func (k *Keeper) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	k.refresh()
+	k.again(k.refresh)
 	s := k.current.Load()
 	for _, c := range s.of(legible(hello.ServerName)) {
 		if hello.SupportsCertificate(c) == nil {
@@ -198,26 +219,91 @@ func (k *Keeper) Covers(sni, host string) bool {
 	return slices.ContainsFunc(given, func(c *tls.Certificate) bool { return c.Leaf.VerifyHostname(host) == nil })
 }
 
+// GetClientCertificate is for tls.Config, where it is a server that asks for a certificate: it
+// gets the first that it takes, or else none.
+func (k *Keeper) GetClientCertificate(asked *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	k.again(k.refresh)
+	for _, c := range k.current.Load().all {
+		if asked.SupportsCertificate(c) == nil {
+			return c, nil
+		}
+	}
+	return new(tls.Certificate), nil
+}
+
 // Config is for a server that speaks TLS with these certificates, from version 1.2 on. With
-// clients, only those get in who have a certificate that leads there. Session tickets have keys
-// of this Config alone, which change each day.
-func (k *Keeper) Config(clients *x509.CertPool) *tls.Config {
+// clients, only those get in who have a certificate that leads there, and none by a ticket that
+// was given to whom others had let in. Session tickets have keys of this Config alone, which
+// change each day.
+func (k *Keeper) Config(clients *Trust) *tls.Config {
 	c := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: k.GetCertificate, NextProtos: []string{"h2", "http/1.1"}}
 	if clients != nil {
-		c.ClientCAs, c.ClientAuth = clients, tls.RequireAndVerifyClientCert
+		// crypto/tls compares the authority behind a ticket with these, too.
+		c.ClientAuth = tls.RequireAndVerifyClientCert
+		each := c.Clone() // has no ticket keys, so that those of c count
+		c.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			now := each.Clone()
+			now.ClientCAs = clients.Pool()
+			return now, nil
+		}
 	}
 	return c
 }
 
-// Authorities reads the certificates in a PEM file, to which those of others must lead.
-func Authorities(file string) (*x509.CertPool, error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
+// A Trust is the authorities in a file, which is read again when it changes. Any number of
+// goroutines may use it. Make one with OpenTrust.
+type Trust struct {
+	file  string
+	notes *slog.Logger
+
+	pool atomic.Pointer[x509.CertPool]
+	text []byte // what pool was made of
+	fault
+	watch
+}
+
+// OpenTrust reads the certificates in a PEM file, to which those of others must lead. notes gets
+// what a person should know; it may be nil.
+func OpenTrust(file string, notes *slog.Logger) (*Trust, error) {
+	if notes == nil {
+		notes = slog.New(slog.DiscardHandler)
+	}
+	t := &Trust{file: file, notes: notes}
+	if _, err := t.look(); err != nil {
 		return nil, err
+	}
+	t.looked.Store(time.Now().UnixNano())
+	return t, nil
+}
+
+// look reads the file, and reports whether there is something else in it than before. An error
+// leaves what was read before.
+func (t *Trust) look() (changed bool, err error) {
+	text, err := os.ReadFile(t.file)
+	if err != nil || t.text != nil && bytes.Equal(text, t.text) {
+		return false, err
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("%s: there is no certificate in it (PEM, with BEGIN CERTIFICATE)", file)
+		return false, fmt.Errorf("%s: there is no certificate in it (PEM, with BEGIN CERTIFICATE)", t.file)
 	}
-	return pool, nil
+	t.text = text
+	t.pool.Store(pool)
+	return true, nil
+}
+
+// Pool is what is trusted now. It does not change.
+func (t *Trust) Pool() *x509.CertPool {
+	t.again(func() {
+		changed, err := t.look()
+		if err != nil {
+			t.note(t.notes, err, "the authorities that were read before stay in use")
+			return
+		}
+		t.fault = ""
+		if changed {
+			t.notes.Info(t.file + ": other authorities are in use")
+		}
+	})
+	return t.pool.Load()
 }

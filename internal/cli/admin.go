@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,8 +19,9 @@ import (
 
 // adminFlag says which Larder is asked.
 type adminFlag struct {
-	Admin []string `sep:"none" placeholder:"ADDR" help:"The admin API of the Larder: the path of its socket, or host:port with\nthe token in the environment as LARDER_ADMIN_TOKEN. By default that of\nlarder serve on port 8000 on this machine, by this user."`
-	JSON  bool     `help:"Print answers as JSON, one a line."`
+	Admin []string `sep:"none" placeholder:"ADDR" help:"The admin API of the Larder: the path of its socket, or host:port or\nhttps://host:port with the token in the environment as\nLARDER_ADMIN_TOKEN. By default that of larder serve on port 8000 on\nthis machine, by this user."`
+	trust
+	JSON bool `help:"Print answers as JSON, one a line."`
 }
 
 // place is where it is.
@@ -44,16 +46,20 @@ func (a *adminFlag) client() (*admin.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return clientOf("admin", where)
+	trust, err := a.config(strings.HasPrefix(where, "https://"))
+	if err != nil {
+		return nil, err
+	}
+	return a.clientOf("admin", where, trust)
 }
 
 // clientOf asks at the place that a flag names.
-func clientOf(flag, where string) (*admin.Client, error) {
+func (a *adminFlag) clientOf(flag, where string, trust *tls.Config) (*admin.Client, error) {
 	token := os.Getenv("LARDER_ADMIN_TOKEN")
-	if err := admin.Valid(where, token); err != nil {
+	if err := admin.Valid(where, token, a.Cert != ""); err != nil {
 		return nil, usagef("--%s: %v", flag, err)
 	}
-	return admin.NewClient(where, token), nil
+	return admin.NewClient(where, token, trust), nil
 }
 
 // interrupted is a context that ends at Ctrl-C.
@@ -83,6 +89,8 @@ func refusal(err error) error {
 	switch {
 	case errors.As(err, &none) && errors.Is(err, syscall.EACCES):
 		return fmt.Errorf("%w: it is another user's: ask as that user", err)
+	case errors.As(err, &none) && strings.HasPrefix(none.Where, "https://"):
+		return fmt.Errorf("%w: start larder serve there with --admin-cert; --ca names whose certificates are believed, --cert one of ours", err)
 	case errors.As(err, &none):
 		return fmt.Errorf("%w: start larder serve, or name with --admin where it is", err)
 	case errors.Is(err, context.Canceled):

@@ -66,6 +66,7 @@ func TestMistakes(t *testing.T) {
 		{"serve . --listen ADDR --drain 10", `larder: --drain: "10" is no time: write a number and a unit, such as 10s, 500ms, 1h30m or 7d`},
 		{"serve . --listen ADDR --drain=-1s", `larder: --drain: "-1s" is negative: write how long, such as 10s`},
 		{"serve . --listen ADDR --log xml", "larder: --log xml: give one of auto, text, json, off"},
+		{"serve . --listen ADDR --http3", "larder: --http3 needs https: give a certificate too, with --cert FILE,KEY"},
 		{"serve . --listen ADDR --redirect", "larder: --redirect leads to https: give a certificate too, with --cert FILE,KEY"},
 		{"serve . --listen ADDR --hsts 1d", "larder: --hsts is about https: give a certificate too, with --cert FILE,KEY"},
 		{"serve . --listen ADDR --clients ca.pem", "larder: --clients is about https: give a certificate too, with --cert FILE,KEY"},

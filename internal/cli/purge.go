@@ -139,13 +139,17 @@ func (p *purgeCmd) Run(std *streams) error {
 		return err
 	}
 	places := append(slices.Clone(p.Via), own)
+	trust, err := p.config(slices.ContainsFunc(places, func(where string) bool { return strings.HasPrefix(where, "https://") }))
+	if err != nil {
+		return err
+	}
 	clients := make([]*admin.Client, len(places))
 	for i, where := range places { // all are known to be places before the first one is asked
 		flag := "via"
 		if i == len(p.Via) {
 			flag = "admin"
 		}
-		if clients[i], err = clientOf(flag, where); err != nil {
+		if clients[i], err = p.clientOf(flag, where, trust); err != nil {
 			return err
 		}
 		defer clients[i].Close()

@@ -30,6 +30,7 @@ import (
 type shop struct {
 	t      *testing.T
 	url    string
+	secure string // URL, or empty
 	socket string
 	ledger *admin.Client
 }
@@ -60,7 +61,7 @@ func openShop(t *testing.T, o daemon.Options) *shop {
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- d.Run(ctx) }()
-	s := &shop{t, d.URL(), d.AdminAt(), admin.NewClient(d.AdminAt(), o.AdminToken)}
+	s := &shop{t, d.URL(), d.SecureURL(), d.AdminAt(), admin.NewClient(d.AdminAt(), o.AdminToken, nil)}
 	t.Cleanup(func() {
 		s.ledger.Close()
 		stop()
@@ -123,6 +124,11 @@ func TestPurgeMistakes(t *testing.T) {
 		{[]string{"/a", "--admin", "http://127.0.0.1:9000"}, `--admin: "http://127.0.0.1:9000" is a URL: write host:port, or the path of a socket`},
 		{[]string{"/a", "--admin", "larder.sock"}, `--admin: "larder.sock" is neither host:port nor the path of a socket: write it as 127.0.0.1:9000, or with a slash in it, as ./larder.sock`},
 		{[]string{"/a", "--admin", "127.0.0.1:1"}, "--admin: over TCP the admin API needs a token: put a random word of 16 characters or more into LARDER_ADMIN_TOKEN, as from openssl rand -hex 16"},
+		{[]string{"/a", "--admin", "https://127.0.0.1:1"}, "--admin: over TCP the admin API needs a token: put a random word of 16 characters or more into LARDER_ADMIN_TOKEN, as from openssl rand -hex 16"},
+		{[]string{"/a", "--admin", "https://127.0.0.1:1/"}, `--admin: "https://127.0.0.1:1/" has a path: write https://host:port`},
+		{[]string{"/a", "--ca", "ca.pem"}, "--ca and --cert are for an address that begins with https://; leave them out, or write it so"},
+		{[]string{"/a", "--admin", "https://127.0.0.1:1", "--ca", "/none/ca.pem"}, "--ca: open /none/ca.pem: no such file or directory"},
+		{[]string{"/a", "--via", "https://127.0.0.1:1", "--cert", "/none/c.pem"}, "--cert: open /none/c.pem: no such file or directory"},
 		{[]string{"/a", "--via", "here"}, `--via: "here" is neither host:port nor the path of a socket: write it as 127.0.0.1:9000, or with a slash in it, as ./larder.sock`},
 		// What only the other knows:
 		{[]string{"example.org/a"}, `"example.org/a" is no URL to find something by: write http://host/path, //host/path for http and https, or /path for all hosts`},
@@ -304,7 +310,7 @@ func TestPurgeOfNobody(t *testing.T) {
 func fake(t *testing.T, h http.HandlerFunc) (socket string) {
 	t.Helper()
 	socket = filepath.Join(t.TempDir(), "s")
-	l, err := admin.Listen(socket, "")
+	l, err := admin.Listen(socket, "", false)
 	if err != nil {
 		t.Fatal(err)
 	}

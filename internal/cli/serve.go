@@ -28,10 +28,14 @@ type serve struct {
 	Set    []string    `placeholder:"SWITCH=VALUE" sep:"none" help:"Turn a policy switch; may be repeated. larder switches lists them."`
 	door
 	storageFlags
-	Admin     string   `placeholder:"ADDR" help:"Take purges, and notifications of storage, at this socket, as in\n/run/larder.sock, or at host:port with the token in the environment\nas LARDER_ADMIN_TOKEN; none: nowhere. By default at a socket of this\nuser's, where larder purge looks for it."`
-	PurgeFrom []string `placeholder:"ADDRS" sep:"none" help:"Let clients at these addresses, as 10.0.0.0/8, purge by PURGE, BAN and\nthe like (docs/habits.md). May be repeated. With a token in the\nenvironment as LARDER_PURGE_TOKEN, whoever sends that may, too."`
-	Hot       string   `placeholder:"FILE" help:"At the end, write the URLs of what was kept to this file, for larder\nwarm."`
-	Explain   bool     `help:"Say in Cache-Status which key was used and why. For debugging:\nclients learn how the site is built."`
+	OriginCert   string   `placeholder:"FILE[,KEY]" help:"Show an https origin this certificate if it asks for one (PEM). Files\nthat change are read again."`
+	OriginCA     string   `name:"origin-ca" placeholder:"FILE" help:"Believe an https origin by a certificate of the authorities in this file,\nnot by those of the system."`
+	Admin        string   `placeholder:"ADDR" help:"Take purges, and notifications of storage, at this socket, as in\n/run/larder.sock, or at host:port with the token in the environment\nas LARDER_ADMIN_TOKEN; none: nowhere. By default at a socket of this\nuser's, where larder purge looks for it."`
+	AdminCert    string   `placeholder:"FILE[,KEY]" help:"Have the admin API at host:port asked by https, by this certificate."`
+	AdminClients string   `placeholder:"FILE" help:"Let in there only who has a certificate of the authorities in this file;\na token is then needed only if there is one."`
+	PurgeFrom    []string `placeholder:"ADDRS" sep:"none" help:"Let clients at these addresses, as 10.0.0.0/8, purge by PURGE, BAN and\nthe like (docs/habits.md). May be repeated. With a token in the\nenvironment as LARDER_PURGE_TOKEN, whoever sends that may, too."`
+	Hot          string   `placeholder:"FILE" help:"At the end, write the URLs of what was kept to this file, for larder\nwarm."`
+	Explain      bool     `help:"Say in Cache-Status which key was used and why. For debugging:\nclients learn how the site is built."`
 
 	kinds storage.Kinds
 }
@@ -82,6 +86,9 @@ func (s *serve) options(std *streams) (*daemon.Options, error) {
 	o := &daemon.Options{
 		Origin: s.Origin, Host: s.Host, Memory: int64(s.Memory), Disks: places(s.Disk), Engine: c.Config, Pages: c.pages,
 	}
+	if err := s.authenticate(o); err != nil {
+		return nil, err
+	}
 	if storage.IsOrigin(s.Origin) {
 		if name := s.used(); name != "" {
 			return nil, usagef("--%s is for storage; %s is a web server, which decides by itself", name, s.Origin)
@@ -116,6 +123,9 @@ func (s *serve) control(o *daemon.Options) error {
 		o.Admin = daemon.Usual
 	case "none":
 		o.Admin = ""
+	}
+	if err := s.controlKeys(o); err != nil {
+		return err
 	}
 	var from []netip.Prefix
 	for _, text := range s.PurgeFrom {
@@ -194,6 +204,9 @@ func (s *serve) explain(err error) error {
 		return err
 	}
 	if err := s.secure.explain(e); err != nil {
+		return err
+	}
+	if err := s.explainKeys(e); err != nil {
 		return err
 	}
 	switch e.Option {

@@ -285,6 +285,11 @@ var policy = options[choices]{flag: "set", kind: "switch", command: "switches", 
 		positive(func(c *choices) *time.Duration { return &c.Terms.RevalidateBackoff }, "1ms"),
 	},
 	{
+		"early-hints", "off | on",
+		"Whether links to preload are taken from a stale answer and sent as 103 while the origin is asked (RFC 8297).",
+		onOff(func(c *choices) *bool { return &c.Terms.EarlyHints }),
+	},
+	{
 		"max-ranges", "16 | NUMBER",
 		"How many ranges a request may name before it gets everything: many small ones are an attack.",
 		number(func(c *choices) *int { return &c.Terms.MaxRanges }, 1, 1000),

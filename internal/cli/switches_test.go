@@ -64,6 +64,7 @@ func TestSwitchesReachTheirFields(t *testing.T) {
 		"head-freshening=off":                 func(c *choices) { c.Terms.HeadFreshening = rules.HeadNever },
 		"revalidate-timeout=1500ms":           func(c *choices) { c.Terms.RevalidateTimeout = 1500 * time.Millisecond },
 		"revalidate-backoff=1m":               func(c *choices) { c.Terms.RevalidateBackoff = time.Minute },
+		"early-hints=on":                      func(c *choices) { c.Terms.EarlyHints = true },
 		"max-ranges=4":                        func(c *choices) { c.Terms.MaxRanges = 4 },
 		"loop-limit=2":                        func(c *choices) { c.LoopLimit = 2 },
 		"cdn-loop-id=cache.example":           func(c *choices) { c.LoopID = "cache.example" },
@@ -123,7 +124,7 @@ func TestSwitchDefaults(t *testing.T) {
 			t.Errorf("%s: the reason is no line: %q", s.name, s.why)
 		}
 	}
-	if n := len(policy.all); n != 52 {
+	if n := len(policy.all); n != 53 {
 		t.Errorf("there are %d switches; if that is as it should be, so is this number", n)
 	}
 }

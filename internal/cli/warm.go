@@ -27,7 +27,8 @@ type warmCmd struct {
 	Rate        perSecond `placeholder:"NUMBER" help:"Begin at most so many requests a second (no limit)."`
 	Header      []string  `placeholder:"FIELD" sep:"none" help:"Send this with each request, as in --header 'Accept-Encoding: gzip'.\nMay be repeated."`
 	Timeout     span      `placeholder:"TIME" default:"30s" help:"Give up on a request that takes longer, its body included (30s)."`
-	Quiet       bool      `help:"Say nothing unless something fails."`
+	trust
+	Quiet bool `help:"Say nothing unless something fails."`
 }
 
 func (*warmCmd) examples() [][2]string {
@@ -113,8 +114,12 @@ func (c *warmCmd) options() (*warm.Options, error) {
 	if c.Timeout == 0 {
 		return nil, usagef("--timeout 0s: nothing answers in no time: give more, such as 30s")
 	}
+	trust, err := c.config(to.Scheme == "https")
+	if err != nil {
+		return nil, err
+	}
 	o := &warm.Options{
-		To: to, Concurrency: int(c.Concurrency), Rate: float64(c.Rate), Timeout: time.Duration(c.Timeout),
+		To: to, TLS: trust, Concurrency: int(c.Concurrency), Rate: float64(c.Rate), Timeout: time.Duration(c.Timeout),
 		Header: http.Header{"User-Agent": {userAgent}},
 	}
 	given := http.Header{}

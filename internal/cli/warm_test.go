@@ -42,6 +42,8 @@ func TestWarmMistakes(t *testing.T) {
 		{"URLS --to http://" + nobody, 1, "nothing answers at http://" + nobody + ": dial tcp " + nobody + ": connect: connection refused: start larder serve, or name with --to where it is"},
 		{"URLS --to 127.0.0.1:8000", 2, `--to "127.0.0.1:8000" is no place of a Larder: write it as http://127.0.0.1:8000`},
 		{"URLS --to http://127.0.0.1:8000/path", 2, `--to "http://127.0.0.1:8000/path" is no place of a Larder: write it as http://127.0.0.1:8000`},
+		{"URLS --ca /none/ca.pem", 2, "--ca and --cert are for an address that begins with https://; leave them out, or write it so"},
+		{"URLS --to https://127.0.0.1:1 --ca /none/ca.pem", 2, "--ca: open /none/ca.pem: no such file or directory"},
 		{"URLS --concurrency 0", 2, `--concurrency: "0" is not for it: give a number from 1 to 1000`},
 		{"URLS --rate 0", 2, `--rate: "0" is not for it: give a number above 0, such as 50 or 0.5`},
 		{"URLS --rate NaN", 2, `--rate: "NaN" is not for it: give a number above 0, such as 50 or 0.5`},

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/larderhq/larder/gateway"
 	"github.com/larderhq/larder/internal/admin"
+	"github.com/larderhq/larder/internal/certs"
 )
 
 // adminPatience is how long an admin request may take to arrive, or to end when the
@@ -32,7 +34,7 @@ func (d *Daemon) listenAdmin() (err error) {
 	case Usual:
 		_, port, _ := net.SplitHostPort(d.listener.Addr().String())
 		if d.opt.Admin, err = admin.Place(port, true); err == nil {
-			d.adminListener, err = admin.Listen(d.opt.Admin, "")
+			d.adminListener, err = admin.Listen(d.opt.Admin, "", false)
 		}
 		if err != nil { // nobody has asked for it
 			d.opt.Admin = ""
@@ -40,13 +42,28 @@ func (d *Daemon) listenAdmin() (err error) {
 		}
 		return nil
 	}
-	if d.adminListener, err = admin.Listen(d.opt.Admin, d.opt.AdminToken); err != nil {
+	if d.adminTLS, err = d.adminConfig(); err != nil {
+		return err
+	}
+	if d.adminListener, err = admin.Listen(d.opt.Admin, d.opt.AdminToken, d.opt.AdminClients != ""); err != nil {
 		return &Error{Option: "Admin", Err: err}
 	}
 	if a, ok := d.adminListener.Addr().(*net.TCPAddr); ok { // the port may have been any free one
 		d.opt.Admin = net.JoinHostPort(host(d.opt.Admin), strconv.Itoa(a.Port))
 	}
 	return nil
+}
+
+// adminConfig is what is agreed with those who ask the admin API by https, or nil.
+func (d *Daemon) adminConfig() (*tls.Config, error) {
+	if d.opt.AdminCert == (certs.Pair{}) {
+		return nil, nil
+	}
+	door, fault := (&HTTPS{Certs: []certs.Pair{d.opt.AdminCert}, Clients: d.opt.AdminClients}).tls(d.opt.Notes)
+	if fault != nil {
+		return nil, &Error{Option: map[string]string{"Certs": "AdminCert", "Clients": "AdminClients"}[fault.Option], Err: fault.Err}
+	}
+	return door.Config, nil
 }
 
 // atMost has f called no more often than once in so long.
@@ -63,8 +80,13 @@ func atMost(pause time.Duration, f func(string)) func(string) {
 	}
 }
 
-// AdminAt is where the admin API listens; empty: nowhere.
-func (d *Daemon) AdminAt() string { return d.opt.Admin }
+// AdminAt is where the admin API is asked, as admin.NewClient takes it; empty: nowhere.
+func (d *Daemon) AdminAt() string {
+	if d.adminTLS != nil {
+		return "https://" + d.opt.Admin
+	}
+	return d.opt.Admin
+}
 
 // host is that of host:port.
 func host(where string) string {
@@ -118,7 +140,11 @@ func (d *Daemon) startAdmin() (stop func()) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		if err := server.Serve(netutil.LimitListener(d.adminListener, adminConns)); err != http.ErrServerClosed {
+		l := netutil.LimitListener(d.adminListener, adminConns)
+		if d.adminTLS != nil {
+			l = tls.NewListener(l, d.adminTLS)
+		}
+		if err := server.Serve(l); err != http.ErrServerClosed {
 			d.opt.Notes.Error(fmt.Sprintf("the admin API has ended: %v", err))
 		}
 	}()

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/hex"
 	"fmt"
 	"log/slog"
@@ -16,9 +17,11 @@ import (
 	"time"
 
 	"github.com/larderhq/larder/gateway"
+	"github.com/larderhq/larder/internal/certs"
 	"github.com/larderhq/larder/internal/encode"
 	"github.com/larderhq/larder/internal/engine"
 	"github.com/larderhq/larder/internal/front"
+	"github.com/larderhq/larder/internal/front3"
 	"github.com/larderhq/larder/internal/local"
 	"github.com/larderhq/larder/internal/observe"
 	"github.com/larderhq/larder/internal/origin"
@@ -39,6 +42,12 @@ type Options struct {
 	// Host is sent to the origin in place of the client's Host. Empty: the
 	// client's.
 	Host string
+
+	// OriginCert is the certificate that Origin is shown if it asks for one, which is read again
+	// when it changes; the zero Pair: none. OriginCA is a file of authorities of which one has to
+	// have signed that of Origin; empty: those of the system.
+	OriginCert certs.Pair
+	OriginCA   string
 
 	// Storage, where set, is asked in place of an origin, as Gateway says, of which
 	// Wrote and Failed are set here. The Daemon closes it, also if New fails. What is
@@ -61,6 +70,12 @@ type Options struct {
 	// it, or host:port, which takes AdminToken. Empty: nowhere. Usual: at the socket
 	// where it is looked for, or nowhere if that cannot be had.
 	Admin, AdminToken string
+
+	// AdminCert has the API at host:port asked by https alone: the certificate is read again
+	// when it changes. The zero Pair: by http. AdminClients is a file of authorities, as
+	// HTTPS.Clients, which takes the place of AdminToken if there is none.
+	AdminCert    certs.Pair
+	AdminClients string
 
 	// PurgeFrom tells which peers, given their addresses as host:port, may purge by the
 	// methods that package habit knows; so may who sends PurgeToken. Nil, and empty: nobody
@@ -101,19 +116,22 @@ type Options struct {
 
 // A Daemon is a cache before one origin. Make one with New.
 type Daemon struct {
-	opt      Options
-	listener net.Listener
-	secure   net.Listener // for https, or nil
-	tls      *front.TLS   // nil: as secure
-	server   *front.Server
-	plain    *front.Server // of listener
-	engine   *engine.Engine
-	store    store.Store
-	ledger   *purge.Ledger
-	leave    func() error // the origin
-	watch    watching
+	opt       Options
+	listener  net.Listener
+	secure    net.Listener   // for https, or nil
+	tls       *front.TLS     // nil: as secure
+	third     *front3.Server // of datagrams
+	datagrams net.PacketConn // for HTTP/3, or nil
+	server    *front.Server
+	plain     *front.Server // of listener
+	engine    *engine.Engine
+	store     store.Store
+	ledger    *purge.Ledger
+	leave     func() error // the origin
+	watch     watching
 
 	adminListener net.Listener // nil: there is no admin API
+	adminTLS      *tls.Config  // nil: it is asked by http
 }
 
 // An Error is a choice of the operator's that cannot be carried out.
@@ -152,7 +170,9 @@ func New(o Options) (_ *Daemon, err error) {
 	}
 	d.opt.Limits.Conns = places(o.Limits.Conns, openFiles())
 	if o.Uncached {
-		d.newServer(front.Options{Handler: d.logged(forward.handler)})
+		if err = d.newServer(front.Options{Handler: d.logged(forward.handler)}); err != nil {
+			return nil, err
+		}
 		return d, nil
 	}
 	c := o.Engine
@@ -175,16 +195,19 @@ func New(o Options) (_ *Daemon, err error) {
 		c.Sink = o.Log
 	}
 	c.Site, c.Ledger, c.Recent = site+kept.lineage, kept.ledger, new(observe.Recent)
-	c.Clock, c.Standing, c.Secure = engine.SystemClock(), engine.Standing(c.SpokenFor), o.HTTPS.fields()
+	c.Clock, c.Standing, c.Secure = engine.SystemClock(), engine.Standing(c.SpokenFor), d.announced()
 	d.engine = engine.New(c)
 	var handler http.Handler = d.engine
 	if c.Assembles {
 		handler = d.assembled(c.Name, &c.Terms)
 	}
-	d.newServer(front.Options{
+	err = d.newServer(front.Options{
 		Handler:  d.habits(handler),
 		Standing: c.Standing, Store: d.store, Clock: c.Clock, Sink: c.Sink, Recent: c.Recent, Decide: d.engine.Decide,
 	})
+	if err != nil {
+		return nil, err
+	}
 	return d, nil
 }
 
@@ -195,6 +218,14 @@ func (d *Daemon) abandon() {
 		if l != nil {
 			_ = l.Close()
 		}
+	}
+	if d.datagrams != nil {
+		_ = d.datagrams.Close()
+	}
+	if d.engine != nil {
+		d.engine.Close()
+		_ = d.store.Close()
+		_ = d.ledger.Close()
 	}
 }
 
@@ -230,7 +261,11 @@ func (d *Daemon) open() (way, error) {
 	if err != nil {
 		return way{}, &Error{Option: "Origin", Err: fmt.Errorf("%q is no URL: write it as http://host:port", d.opt.Origin)}
 	}
-	up, err := origin.New(origin.Options{URL: u, Host: d.opt.Host})
+	oo := origin.Options{URL: u, Host: d.opt.Host}
+	if err := d.authenticate(&oo); err != nil {
+		return way{}, err
+	}
+	up, err := origin.New(oo)
 	if err != nil {
 		return way{}, &Error{Option: "Origin", Err: err}
 	}

@@ -14,6 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+
 	"github.com/larderhq/larder/internal/certs"
 	"github.com/larderhq/larder/internal/certs/certstest"
 	"github.com/larderhq/larder/internal/purge"
@@ -30,12 +33,18 @@ type secured struct {
 
 func startHTTPS(t *testing.T, h http.HandlerFunc, o HTTPS) *secured {
 	t.Helper()
+	return startHTTPSWith(t, h, o, nil)
+}
+
+// startHTTPSWith is startHTTPS for a Daemon that change, if there is one, adapts.
+func startHTTPSWith(t *testing.T, h http.HandlerFunc, o HTTPS, change func(*Options)) *secured {
+	t.Helper()
 	s := &secured{t: t, authority: certstest.New(t), folder: t.TempDir()}
-	cert, key := s.authority.Write(s.folder, "c", shop)
+	cert, key := s.authority.Write(s.folder, "c", shop, "localhost")
 	o.Listen, o.Certs = "127.0.0.1:0", []certs.Pair{{Cert: cert, Key: key}}
 	var at string
 	at, s.origin = serveOrigin(t, h)
-	s.started = startWith(t, Options{Origin: at, HTTPS: &o}, nil)
+	s.started = startWith(t, Options{Origin: at, HTTPS: &o}, change)
 	return s
 }
 
@@ -103,8 +112,17 @@ func TestHTTPS(t *testing.T) {
 			t.Errorf("%s: Strict-Transport-Security is %q, want %q", path, got, want)
 		}
 	}
-	if got := s.ask(one, "http://"+shop+"/a").header.Get("Strict-Transport-Security"); got != "" {
-		t.Errorf("http: Strict-Transport-Security is %q (RFC 6797 7.2)", got)
+	for range 5 { // by now loops answer
+		for _, c := range []*http.Client{one, two} {
+			a := s.ask(c, "https://"+shop+"/a")
+			if s.want(a, 200, "/a 1", true); a.header.Get("Strict-Transport-Security") != "max-age=3600" {
+				t.Errorf("a hit has Strict-Transport-Security %q", a.header.Values("Strict-Transport-Security"))
+			}
+		}
+		a := s.ask(one, "http://"+shop+"/a")
+		if s.want(a, 200, "/a 2", true); len(a.header["Strict-Transport-Security"]) > 0 {
+			t.Errorf("http: Strict-Transport-Security is %q (RFC 6797 7.2)", a.header["Strict-Transport-Security"])
+		}
 	}
 	if _, err := s.engine.Purge(t.Context(), purge.Order{Selectors: []purge.Selector{{URL: "https://" + shop + "/a"}}}); err != nil {
 		t.Fatal(err)
@@ -160,12 +178,91 @@ func TestHTTPS_Replaced(t *testing.T) {
 	}
 	for range replacements {
 		before := served()
-		s.authority.Write(s.folder, "c", shop)
+		s.authority.Write(s.folder, "c", shop, "localhost")
 		for served().Equal(before) {
 		}
 	}
 	stop()
 	asking.Wait()
+}
+
+// third asks by HTTP/3.
+func (s *secured) third() *http.Client {
+	t := &http3.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: s.authority.Pool, MinVersion: tls.VersionTLS13}, DisableCompression: true,
+		Dial: func(ctx context.Context, _ string, trust *tls.Config, c *quic.Config) (*quic.Conn, error) {
+			return quic.DialAddrEarly(ctx, s.datagrams.LocalAddr().String(), trust, c)
+		},
+	}
+	s.t.Cleanup(func() { _ = t.Close() }) // nobody asks any more
+	return &http.Client{Transport: t}
+}
+
+// What is kept is served by HTTP/3 as well, hits, ranges and early hints too; those who come
+// otherwise by https learn of it, and those who come by http do not.
+func TestHTTP3(t *testing.T) {
+	t.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true")
+	n := new(counts)
+	s := startHTTPS(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=60")
+		if r.URL.Path == "/own" {
+			w.Header().Set("Alt-Svc", "clear")
+		}
+		if r.URL.Path == "/hints" {
+			w.Header().Set("Link", "</a.css>; rel=preload")
+			w.WriteHeader(http.StatusEarlyHints)
+		}
+		if r.Method == http.MethodPost {
+			_, _ = io.Copy(w, r.Body)
+			return
+		}
+		fmt.Fprintf(w, "%s %d", r.URL.Path, n.next(r.URL.Path))
+	}, HTTPS{HTTP3: true, HSTS: time.Hour})
+	one, two, three := s.client(false, true), s.client(true, true), s.third()
+	s.want(s.ask(three, "https://"+shop+"/a"), 200, "/a 1", false)
+	s.want(s.ask(three, "https://"+shop+"/a"), 200, "/a 1", true)
+	s.want(s.ask(one, "https://"+shop+"/a"), 200, "/a 1", true)
+	s.want(s.ask(two, "https://"+shop+"/b"), 200, "/b 1", false)
+	s.want(s.ask(three, "https://"+shop+"/b"), 200, "/b 1", true)
+	hints := 0
+	s.want(s.askHinted(three, "https://"+shop+"/hints", func(status int, h http.Header) {
+		if hints++; status != http.StatusEarlyHints || h.Get("Link") == "" || h.Get("Alt-Svc") != "" {
+			t.Errorf("%d with %v", status, h)
+		}
+	}), 200, "/hints 1", false)
+	if hints != 1 {
+		t.Errorf("%d early hints", hints)
+	}
+	r, err := three.Post("https://"+shop+"/a", "text/plain", strings.NewReader("content"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	if body, err := io.ReadAll(r.Body); string(body) != "content" || err != nil {
+		t.Errorf("POST gets %q, %v", body, err)
+	}
+	s.want(s.ask(three, "https://"+shop+"/a"), 200, "/a 2", false) // the POST has changed it
+
+	_, port, _ := net.SplitHostPort(s.datagrams.LocalAddr().String())
+	told := `h3=":` + port + `"`
+	for _, c := range []*http.Client{one, two, three} {
+		for path, want := range map[string]string{"/b": told, "/new": told, "/own": "clear"} {
+			if got := strings.Join(s.ask(c, "https://"+shop+path).header.Values("Alt-Svc"), ", "); got != want {
+				t.Errorf("%s: Alt-Svc is %q, want %q", path, got, want)
+			}
+		}
+	}
+	if got := s.ask(one, "http://"+shop+"/b").header.Get("Alt-Svc"); got != "" {
+		t.Errorf("http: Alt-Svc is %q", got)
+	}
+}
+
+// Without being asked for there is no HTTP/3, and nobody is told of it.
+func TestHTTP3_Off(t *testing.T) {
+	s := startHTTPS(t, func(http.ResponseWriter, *http.Request) {}, HTTPS{})
+	if a := s.ask(s.client(true, true), "https://"+shop+"/"); s.datagrams != nil || a.status != 200 || a.header.Get("Alt-Svc") != "" {
+		t.Errorf("%v, %d with Alt-Svc %q", s.datagrams, a.status, a.header.Get("Alt-Svc"))
+	}
 }
 
 // Choices that cannot be carried out are said to be so, and nothing is left behind.
@@ -183,4 +280,30 @@ func TestHTTPS_Errors(t *testing.T) {
 			t.Errorf("%s: %v", want, err)
 		}
 	}
+}
+
+// The same where somebody else has the port by UDP.
+func TestHTTP3_Taken(t *testing.T) {
+	a := certstest.New(t)
+	cert, key := a.Write(t.TempDir(), "c", shop)
+	for range 100 {
+		taken, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer taken.Close()
+		_, err = New(Options{
+			Origin: "http://127.0.0.1:1", Listen: "127.0.0.1:0", Memory: 8 << 20,
+			HTTPS: &HTTPS{Listen: taken.LocalAddr().String(), Certs: []certs.Pair{{Cert: cert, Key: key}}, HTTP3: true},
+		})
+		e, ok := err.(*Error)
+		if ok && e.Option == "HTTPS" {
+			continue // somebody has it by TCP, too
+		}
+		if !ok || e.Option != "HTTP3" {
+			t.Errorf("%v", err)
+		}
+		return
+	}
+	t.Error("no port is free by TCP")
 }

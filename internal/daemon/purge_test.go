@@ -99,7 +99,7 @@ func (s *shelf) start(before ...func(*Daemon)) {
 			s.t.Errorf("Run: %v", err)
 		}
 	})}
-	s.admin = admin.NewClient(d.AdminAt(), adminToken)
+	s.admin = admin.NewClient(d.AdminAt(), adminToken, nil)
 	s.t.Cleanup(s.stop)
 }
 
@@ -433,7 +433,7 @@ func TestAdminEnds(t *testing.T) {
 	s := newShelf(t, nil, held(&release))
 	r := s.purge(purge.Refetch, purge.Selector{Tag: "t"})
 	waited := make(chan purge.Receipt, 1)
-	client := admin.NewClient(s.AdminAt(), "")
+	client := admin.NewClient(s.AdminAt(), "", nil)
 	defer client.Close()
 	go func() {
 		r, err := client.Receipt(context.Background(), r.ID, 60)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/larderhq/larder/internal/field"
 	"github.com/larderhq/larder/internal/flight"
 	"github.com/larderhq/larder/internal/purge"
 	"github.com/larderhq/larder/internal/rules"
@@ -89,6 +90,7 @@ func (x *exchange) ask(d *rules.Decision) bool {
 		interim = j.interim
 		x.e.fly(x.beyond(), j)
 	}
+	x.hint(d)
 	var timeout <-chan time.Time
 	wait, stale := x.patience(leader)
 	if wait > 0 {
@@ -395,6 +397,22 @@ func (x *exchange) share(f *flight.Flight[*landing]) bool {
 	x.event.Collapsed = false
 	x.alone = true
 	return false
+}
+
+// hint sends the client, once, what it may fetch while it waits, as far as what is stored
+// tells that.
+func (x *exchange) hint(d *rules.Decision) {
+	if x.hinted || x.whole == nil || !rules.EarlyHints(&x.req, x.whole.Stored, d, &x.policy.Terms) {
+		return
+	}
+	x.hinted = true
+	for _, f := range x.whole.reply {
+		if f.name == "Link" {
+			if links := field.EarlyLinks(f.lines); links != nil {
+				x.inform(interimResponse{http.StatusEarlyHints, http.Header{"Link": links}})
+			}
+		}
+	}
 }
 
 // inform passes an interim response on (RFC 9110 §15.2), but never to HTTP/1.0.

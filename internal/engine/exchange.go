@@ -52,6 +52,8 @@ type exchange struct {
 
 	// refreshes says that what is served is to be validated in the background.
 	refreshes bool
+	// hinted says that the client knows links of what is stored.
+	hinted bool
 	// alone says that sharing was tried, and did not work for this request.
 	alone bool
 	// unconditional says that a stored response that was being validated

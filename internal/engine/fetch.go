@@ -359,6 +359,11 @@ func (e *Engine) attempt(ctx context.Context, j *job) (*arrival, *fault) {
 func (e *Engine) send(out *http.Request, req *rules.Request, p *Policy) (*arrival, *fault) {
 	asked, _ := e.Clock()
 	res, err := e.Forward.RoundTrip(out)
+	if err == nil && neverEarly(out, res.StatusCode) {
+		res.Body.Close()
+		asked, _ = e.Clock()
+		res, err = e.Forward.RoundTrip(out)
+	}
 	if err != nil {
 		return nil, asFault(err)
 	}
@@ -371,6 +376,13 @@ func (e *Engine) send(out *http.Request, req *rules.Request, p *Policy) (*arriva
 		a.stored.Part = rules.ReadPart(a.stored.Header, res.ContentLength, &p.Terms)
 	}
 	return a, nil
+}
+
+// neverEarly tells whether an origin that answers with status takes for early data what was
+// none, and may be asked once more (RFC 8470 §5.2): nothing goes to it before a handshake is
+// over, and the client says nothing of that kind.
+func neverEarly(out *http.Request, status int) bool {
+	return status == http.StatusTooEarly && len(out.Header["Early-Data"]) == 0 && rules.Safe(out.Method) && out.Body == http.NoBody
 }
 
 // freshen applies a 304 to the entry it confirms (RFC 9111 §4.3.4).

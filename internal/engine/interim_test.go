@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/larderhq/larder/internal/engine"
+	"github.com/larderhq/larder/internal/rules"
 	"github.com/larderhq/larder/internal/sim"
 	"github.com/larderhq/larder/store"
 )
@@ -224,6 +225,52 @@ func TestEAR02_TooEarlyIsPassedOnAndNotStored(t *testing.T) {
 	})
 }
 
+// Nothing that we send is early data: an origin that takes it for that is asked once more, if
+// that can do no harm, and then believed.
+func TestEAR02_WhatWasNotEarlyIsAskedAgain(t *testing.T) {
+	early := sim.Reply{Status: 425, Body: "early", Header: []string{"Cache-Control: no-store"}}
+	for _, c := range []struct {
+		method, content string
+		fields          []string
+		again           bool
+	}{
+		{"GET", "", nil, true},
+		{"HEAD", "", nil, true},
+		{"OPTIONS", "", nil, true},
+		{"GET", "content", nil, false},
+		{"POST", "", nil, false},
+		{"PUT", "x", nil, false},
+		{"GET", "", []string{"Early-Data: 1"}, false},
+		{"OPTIONS", "", []string{"Early-Data: 1"}, false},
+	} {
+		sim.Run(t, func(w *sim.World) {
+			w.Origin(early, sim.Reply{Header: []string{"Cache-Control: no-store"}})
+			status, n := 425, 1
+			if c.again {
+				status, n = 200, 2
+			}
+			if a := w.Do(c.method, "/a", c.content, c.fields...); a.Status != status {
+				t.Errorf("%s %q %q: %d, want %d", c.method, c.content, c.fields, a.Status, status)
+			}
+			w.WantCount(n)
+			w.Origin(early)
+			if a := w.Do(c.method, "/a", c.content, c.fields...); a.Status != 425 {
+				t.Errorf("%s %q %q: %d, want what the origin insists on", c.method, c.content, c.fields, a.Status)
+			}
+			w.WantCount(2 * n)
+		})
+	}
+	// A validation is no other request.
+	sim.Run(t, func(w *sim.World) {
+		w.Origin(sim.Reply{Header: []string{"Cache-Control: max-age=60", `ETag: "1"`}, Body: "page"}, early, sim.Reply{Status: 304})
+		w.Get("/a")
+		w.Advance(time.Hour)
+		w.Get("/a").Want(200, "page")
+		w.WantCount(3)
+		arrived(t, w.Last(), "If-None-Match", `"1"`)
+	})
+}
+
 // Who waits for a request that came too early is not told so.
 func TestEAR02_OthersDoNotShareIt(t *testing.T) {
 	sim.RunWith(t, func(*engine.Config) {}, func(w *sim.World) {
@@ -237,4 +284,124 @@ func TestEAR02_OthersDoNotShareIt(t *testing.T) {
 		late.Want(200, "page")
 		w.WantCount(2)
 	})
+}
+
+// What a client may fetch while it waits is told it, by what is stale: the links that it can
+// use, once, and nothing else. The final answer is as if nobody had.
+func TestINT05_LinksOfWhatIsStale(t *testing.T) {
+	const style = "</a.css>; rel=preload; as=style"
+	links := []string{"Link: " + style + ", </p2>; rel=next", "Link: <https://cdn.example>; rel=preconnect"}
+	hints := []string{style, "<https://cdn.example>; rel=preconnect"}
+	stale := append([]string{"Cache-Control: max-age=60", `ETag: "1"`, "X: y"}, links...)
+	on := func(c *engine.Config) { c.Terms.EarlyHints = true }
+	hinted := func(t *testing.T, a *sim.Answer) {
+		t.Helper()
+		wantInterims(t, a, 103)
+		if got := a.Interims[0].Header; len(got) != 1 || fmt.Sprint(got["Link"]) != fmt.Sprint(hints) {
+			t.Errorf("103 with %v, want Link %q", got, hints)
+		}
+	}
+	for name, confirmed := range map[string]sim.Reply{
+		"validated": {Status: 304, Delay: time.Second},
+		"replaced":  {Header: []string{"Cache-Control: max-age=60", "Link: </b.css>; rel=preload"}, Body: "other", Delay: time.Second},
+		"gone":      {Status: 404, Body: "none", Delay: time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sim.RunWith(t, on, func(w *sim.World) {
+				w.Origin(sim.Reply{Header: stale, Body: "page"}, confirmed)
+				wantInterims(t, w.Get("/a").Want(200, "page"))
+				wantInterims(t, w.Get("/a").WantHit())
+				w.Advance(time.Hour)
+				leader, other, old := w.Start("GET", "/a", ""), w.Start("GET", "/a", ""), sim.Request("GET", "/a", "")
+				old.ProtoMinor = 0
+				ancient := w.Send(old)
+				w.Settle() // the origin takes a second
+				for _, a := range []*sim.Answer{leader, other} {
+					if a.Done() {
+						t.Fatal("the answer is there already")
+					}
+					hinted(t, a)
+				}
+				for _, a := range []*sim.Answer{leader, other, ancient} {
+					a.Wait()
+					switch name {
+					case "validated":
+						a.Want(200, "page").WantField("Link", links[0][6:], links[1][6:]).WantField("X", "y")
+					case "replaced":
+						a.Want(200, "other").WantField("Link", "</b.css>; rel=preload").WantField("X")
+					default:
+						a.Want(404, "none").WantField("Link").WantField("X")
+					}
+				}
+				hinted(t, leader)
+				wantInterims(t, ancient)
+			})
+		})
+	}
+	// Without validators, and before the origin's own, which go on.
+	sim.RunWith(t, on, func(w *sim.World) {
+		w.Origin(sim.Reply{Header: append([]string{"Cache-Control: max-age=60"}, links...), Body: "page"},
+			sim.Reply{Interim: []sim.Interim{{Status: 103, Header: []string{"Link: </c>"}}}, Body: "new"})
+		w.Get("/a")
+		w.Advance(time.Hour)
+		a := w.Get("/a").Want(200, "new")
+		wantInterims(t, a, 103, 103)
+		if got := a.Interims[1].Header.Get("Link"); got != "</c>" {
+			t.Errorf("the origin's has %q", got)
+		}
+	})
+	// Once, also for who has waited for another's fetch, which failed.
+	sim.RunWith(t, on, func(w *sim.World) {
+		w.Origin(sim.Reply{Header: append([]string{"Cache-Control: must-revalidate"}, stale...), Body: "page"}, sim.Reply{Err: errors.New("gone"), Delay: time.Second})
+		w.Get("/a")
+		w.Advance(time.Hour)
+		one, two := w.Start("GET", "/a", ""), w.Start("GET", "/a", "")
+		one.Wait()
+		two.Wait()
+		w.WantCount(3)
+		hinted(t, one)
+		hinted(t, two)
+	})
+}
+
+func TestINT05_NoLinksWhereTheyAreNotFor(t *testing.T) {
+	const link = "Link: </a.css>; rel=preload"
+	reload := rules.Terms{EarlyHints: true, ClientReload: true}
+	for name, c := range map[string]struct {
+		terms  rules.Terms
+		header []string // of what is stored
+		method string
+		asked  []string
+		after  time.Duration
+	}{
+		"off":               {rules.Terms{}, []string{"Cache-Control: max-age=60", link}, "GET", nil, time.Hour},
+		"fresh, reloaded":   {reload, []string{"Cache-Control: max-age=60", link}, "GET", []string{"Cache-Control: no-cache"}, 0},
+		"an error":          {reload, []string{"Cache-Control: max-age=60", link}, "GET", nil, time.Hour},
+		"HEAD":              {reload, []string{"Cache-Control: max-age=60", link}, "HEAD", nil, time.Hour},
+		"a range":           {reload, []string{"Cache-Control: max-age=60", link}, "GET", []string{"Range: bytes=0-0"}, time.Hour},
+		"credentials":       {reload, []string{"Cache-Control: public, max-age=60", link}, "GET", []string{"Authorization: a"}, time.Hour},
+		"no-cache":          {reload, []string{"Cache-Control: no-cache, max-age=60", link}, "GET", nil, time.Hour},
+		"no-cache of Link":  {reload, []string{`Cache-Control: no-cache="link", max-age=60`, link}, "GET", nil, time.Hour},
+		"private Link":      {reload, []string{`Cache-Control: private="link", max-age=60`, link}, "GET", nil, time.Hour},
+		"served meanwhile":  {reload, []string{"Cache-Control: max-age=60, stale-while-revalidate=9999", link}, "GET", nil, time.Hour},
+		"no such links":     {reload, []string{"Cache-Control: max-age=60", "Link: </p2>; rel=next"}, "GET", nil, time.Hour},
+		"another variant's": {reload, []string{"Cache-Control: max-age=60", "Vary: X", link}, "GET", []string{"X: other"}, time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sim.RunWith(t, func(e *engine.Config) { e.Terms = c.terms }, func(w *sim.World) {
+				status := 200
+				if name == "an error" {
+					status = 404
+				}
+				w.Origin(sim.Reply{Status: status, Header: append(c.header, `ETag: "1"`), Body: "page"})
+				w.Get("/a").Want(status, "page")
+				w.Settle()
+				w.Advance(c.after)
+				a := w.Do(c.method, "/a", "", c.asked...)
+				wantInterims(t, a)
+				w.Settle()
+				w.WantCount(2) // or there was nothing to wait for
+			})
+		})
+	}
 }

@@ -77,6 +77,8 @@ type Server struct {
 	prompt  store.Prompt  // of the store
 	noted   atomic.Int64  // when it last turned a client away, in Unix nanoseconds
 
+	beside func(context.Context) error // drains the door for HTTP/3, or nil
+
 	fast // the way that needs no net/http
 	encrypted
 }
@@ -171,8 +173,9 @@ func (s *Server) serveHTTP(l net.Listener) error {
 // returns no request is running, save those that go on for 2 s after their
 // client was cut off. It is called once.
 func (s *Server) Drain(ctx context.Context) error {
-	secure := make(chan error, 1)
+	secure, beside := make(chan error, 1), make(chan error, 1)
 	go func() { secure <- s.drainTLS(ctx) }()
+	go func() { beside <- s.drainBeside(ctx) }()
 	err := s.drainFast(ctx)
 	if serr := s.http.Shutdown(ctx); err == nil {
 		err = serr
@@ -180,8 +183,10 @@ func (s *Server) Drain(ctx context.Context) error {
 	if err != nil {
 		_ = s.http.Close() // the connections are cut, whatever it says
 	}
-	if serr := <-secure; err == nil {
-		err = serr
+	for _, other := range []chan error{secure, beside} {
+		if oerr := <-other; err == nil {
+			err = oerr
+		}
 	}
 	const grace = 2 * time.Second
 	s.leave(gone)

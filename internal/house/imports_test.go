@@ -22,7 +22,7 @@ var layers = [][]string{
 	{"internal/engine", "internal/page", "internal/habit", "internal/h2"},
 	{"internal/origin", "internal/local", "gateway", "internal/front"},
 	{"gateway/internal/conduit"},
-	{"gateway/file", "gateway/archive", "gateway/s3", "gateway/sftp", "gateway/ftp", "gateway/webdav", "gateway/webhdfs", "gateway/gatewaytest", "internal/admin"},
+	{"gateway/file", "gateway/archive", "gateway/s3", "gateway/sftp", "gateway/ftp", "gateway/webdav", "gateway/webhdfs", "gateway/gatewaytest", "internal/admin", "internal/front3"},
 	{"internal/storage"},
 	{"", "internal/sim"},
 	{"internal/daemon"},

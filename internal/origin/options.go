@@ -2,6 +2,7 @@ package origin
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -30,6 +31,10 @@ type Options struct {
 	// RootCAs are trusted to sign the origin's certificate. Nil: those of
 	// the system. There is no way to switch verification off.
 	RootCAs *x509.CertPool
+
+	// Certificate is asked for the certificate that the origin is shown if it
+	// wants one, as in tls.Config. Nil: none.
+	Certificate func(*tls.CertificateRequestInfo) (*tls.Certificate, error)
 
 	// ConnectTimeout bounds the opening of a connection: name look-up, TCP
 	// and TLS together. Default 10 s.

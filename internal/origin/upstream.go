@@ -41,11 +41,12 @@ func New(o Options) (*Upstream, error) {
 		name: o.URL.Scheme + "://" + o.URL.Host,
 		base: basePath(o.URL),
 		tls: &tls.Config{
-			MinVersion:         tls.VersionTLS12,
-			ServerName:         o.ServerName,
-			RootCAs:            o.RootCAs,
-			NextProtos:         []string{"http/1.1"},
-			ClientSessionCache: tls.NewLRUClientSessionCache(0),
+			MinVersion:           tls.VersionTLS12,
+			ServerName:           o.ServerName,
+			RootCAs:              o.RootCAs,
+			GetClientCertificate: o.Certificate,
+			NextProtos:           []string{"http/1.1"},
+			ClientSessionCache:   tls.NewLRUClientSessionCache(0),
 		},
 	}
 	protocols := new(http.Protocols)

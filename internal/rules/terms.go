@@ -194,6 +194,10 @@ type Terms struct {
 	// repeated (revalidate-backoff). Zero means 5 s.
 	RevalidateBackoff time.Duration
 
+	// EarlyHints has links of a stale response sent as 103 while the origin is asked
+	// (early-hints; RFC 8297).
+	EarlyHints bool
+
 	// MaxRanges is how many ranges one request may name (max-ranges); more
 	// get the whole response. Zero means 16.
 	MaxRanges int

@@ -4,6 +4,7 @@ package warm
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +24,8 @@ type Options struct {
 	// of their URL all the same, also in TLS where To has https; the scheme of a URL
 	// says nothing. No proxy is used.
 	To *url.URL
+	// TLS is how the cache is known where To has https. Nil: as the system knows others.
+	TLS *tls.Config
 	// Concurrency is how many URLs are asked for at the same time; at least 1.
 	Concurrency int
 	// Rate is how many requests begin in a second, at most. Zero: as many as can.
@@ -111,6 +114,7 @@ func transport(o *Options, unreachable context.CancelCauseFunc) *http.Transport 
 			}
 			return c, err
 		},
+		TLSClientConfig:     o.TLS,
 		DisableCompression:  true, // what is asked for is the operator's choice
 		MaxConnsPerHost:     o.Concurrency,
 		MaxIdleConns:        o.Concurrency,
