@@ -22,6 +22,7 @@ import (
 // door is what all commands that serve have in common.
 type door struct {
 	Listen string `placeholder:"ADDR" default:"127.0.0.1:8000" help:"Listen at host:port (127.0.0.1:8000). Port 0 is any free one,\n:8000 means all addresses of this machine."`
+	H2C    bool   `name:"h2c" help:"At --listen, speak HTTP/2 without TLS, too, with clients that begin with it,\nsuch as a load balancer."`
 	secure
 	Limit []string `placeholder:"NAME=VALUE" sep:"none" help:"Change what clients may take; may be repeated. larder limits lists\nwhat there is."`
 	Log   string   `placeholder:"FORM" default:"auto" help:"Access log on stdout: text, json, off, or auto (text on a\nterminal, json elsewhere), which is the default."`
@@ -45,7 +46,7 @@ func (s *door) apply(std *streams, o *daemon.Options) error {
 	if err != nil {
 		return err
 	}
-	o.HTTPS, o.Listen, o.Drain, o.Limits, o.Notes = https, s.Listen, time.Duration(s.Drain), most, slog.New(notes{std.err})
+	o.HTTPS, o.H2C, o.Listen, o.Drain, o.Limits, o.Notes = https, s.H2C, s.Listen, time.Duration(s.Drain), most, slog.New(notes{std.err})
 	mode := s.Log
 	if mode == "auto" {
 		mode = "json"

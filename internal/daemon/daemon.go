@@ -63,6 +63,9 @@ type Options struct {
 	// Listen is the address to listen at, host:port. Port 0 is any free one.
 	Listen string
 
+	// H2C has clients come with HTTP/2 without TLS, too, if they know of it (RFC 9113 §3.3).
+	H2C bool
+
 	// HTTPS, where set, has clients come by https too.
 	HTTPS *HTTPS
 

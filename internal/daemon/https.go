@@ -87,7 +87,7 @@ func (d *Daemon) listenHTTPS() (err error) {
 // newServer makes the servers: one, or another one for those who are sent to https, and one for
 // HTTP/3 beside it.
 func (d *Daemon) newServer(o front.Options) (err error) {
-	o.Limits, o.Refused, o.Log, o.TLS = d.opt.Limits, d.refused, d.opt.Notes, d.tls
+	o.Limits, o.Refused, o.Log, o.TLS, o.H2C = d.opt.Limits, d.refused, d.opt.Notes, d.tls, d.opt.H2C
 	h := d.opt.HTTPS
 	if fields := d.announced(); len(fields) > 0 {
 		o.Handler = announcing(o.Handler, fields)

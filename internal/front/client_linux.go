@@ -33,6 +33,7 @@ type client struct {
 	turn    uint64 // when it was last its turn to be sent more
 	awaited bool   // what held begins with was to be read for it
 	vain    int    // for so many answers nothing is read, for the last time that was in vain
+	known   bool   // to speak HTTP/1
 	leaving bool   // the last answer was given
 	gone    bool
 	tunnel  bool // a handler has it; the loop does not count it any more

@@ -57,6 +57,9 @@ type Options struct {
 	// TLS, where set, is for ServeTLS.
 	TLS *TLS
 
+	// H2C has Serve speak HTTP/2 with those who begin with it, too, without TLS (RFC 9113 §3.3).
+	H2C bool
+
 	// Log gets what is wrong with single connections, at debug level. Nil:
 	// slog.Default.
 	Log *slog.Logger
@@ -161,7 +164,11 @@ func (s *Server) Serve(l net.Listener) error {
 
 // serveHTTP is Serve by net/http alone.
 func (s *Server) serveHTTP(l net.Listener) error {
-	err := s.http.Serve(s.guard(l))
+	g := s.guard(l)
+	if s.opt.H2C {
+		g = s.sorted(g)
+	}
+	err := s.http.Serve(g)
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}

@@ -27,18 +27,40 @@ type loan struct {
 
 // lend gives c to net/http, with what has come so far.
 func (s *Server) lend(c *client, in []byte) {
-	c.lent.Store(true)
-	c.begun = time.Time{} // net/http measures from here
-	if syscall.EpollCtl(c.loop.ep, syscall.EPOLL_CTL_DEL, c.fd, nil) != nil {
-		c.loop.drop(c)
+	if !s.detach(c) {
 		return
 	}
-	s.clients.at(c.fd).Store(nil)
-	s.lent.Add(1)
 	window := windows.Get().(*[]byte)
 	*window = append((*window)[:0], in...)
 	lent := &conn{window: window, release: c.repay, loan: &loan{client: c}, secure: c.state, scan: scanner{single: true}}
 	s.loans <- lent.watch(&s.opt) // there is room for as many as there are clients
+}
+
+// lend2 has c served with HTTP/2, of which in has come.
+func (s *Server) lend2(c *client, in []byte) {
+	if !s.detach(c) {
+		return
+	}
+	w := &wire{client: c}
+	w.open()
+	began := &begunConn{w, append([]byte(nil), in...)}
+	go func() {
+		s.serve2(began, nil)
+		c.repay()
+	}()
+}
+
+// detach takes c from its loop. It reports false if c is gone.
+func (s *Server) detach(c *client) bool {
+	c.lent.Store(true)
+	c.begun = time.Time{} // others measure from here
+	if syscall.EpollCtl(c.loop.ep, syscall.EPOLL_CTL_DEL, c.fd, nil) != nil {
+		c.loop.drop(c)
+		return false
+	}
+	s.clients.at(c.fd).Store(nil)
+	s.lent.Add(1)
+	return true
 }
 
 // tunnel says that a handler has taken the connection over, for as long as it

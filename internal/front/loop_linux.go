@@ -232,6 +232,18 @@ func (l *loop) receive(c *client) {
 func (l *loop) process(c *client, in []byte) {
 	l.out = l.out[:0]
 	turn := int64(turnLen)
+	if l.s.opt.H2C && !c.known && c.wire == nil {
+		is, perhaps := knows(in)
+		if is {
+			l.s.lend2(c, in)
+			return
+		}
+		if c.known = !perhaps; perhaps {
+			c.unended = true
+			l.keep(c, in)
+			return
+		}
+	}
 	for len(in) > 0 {
 		n, is := l.request.read(l.s.opt.Standing, in)
 		if is == begun {

@@ -253,11 +253,11 @@ func (c *conn) step(in []byte) (int, error) {
 		return c.takeContent(in), nil
 	}
 	if !c.greeted && c.head.kind == 0 {
-		n := min(len(in), len(preface))
-		if string(in[:n]) != preface[:n] {
+		n := min(len(in), len(Preface))
+		if string(in[:n]) != Preface[:n] {
 			return 0, &fault{protocolError, "not the preface of HTTP/2 (RFC 9113 3.4)"}
 		}
-		if n < len(preface) {
+		if n < len(Preface) {
 			return 0, nil
 		}
 		c.head.kind = frameSettings

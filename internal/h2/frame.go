@@ -59,10 +59,12 @@ const (
 	frameLen              = 16 << 10 // the longest frame that either side sends (RFC 9113 §4.2)
 	defaultWindow         = 64<<10 - 1
 	largestWindow         = 1<<31 - 1
-	preface               = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 	settingLen            = 6
 	highestStream         = 1<<31 - 1
 )
+
+// Preface is what a client begins with (RFC 9113 §3.4).
+const Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 // A fault ends the connection.
 type fault struct {
