@@ -50,9 +50,11 @@ type reply struct {
 
 	// Shared with the loop.
 	wake  chan struct{} // there may be room for more octets, or there never will be
-	since atomic.Int64  // since when taken is measured, steady nanoseconds; 0: nobody waits for the client
-	taken atomic.Int64
-	gone  atomic.Bool // the client does not take any more
+	waits atomic.Bool   // for the client
+	since atomic.Int64  // since when taken is measured, steady nanoseconds; 0: it is not; the loop's alone
+	taken atomic.Int64  // octets
+	quiet atomic.Bool   // the client says no more
+	gone  atomic.Bool   // nor does it take any
 }
 
 // A replyRoom is what a reply writes into.
@@ -179,11 +181,10 @@ func (w *reply) serve() (well bool) {
 // hear is what the loop has to say of the client meanwhile.
 func (w *reply) hear(events uint32) {
 	if events&(syscall.EPOLLRDHUP|syscall.EPOLLHUP|syscall.EPOLLERR) != 0 {
+		w.quiet.Store(true)
 		w.cancel()
 	}
-	if events&^syscall.EPOLLRDHUP != 0 {
-		w.call()
-	}
+	w.call()
 }
 
 // call wakes who waits for the client.
@@ -201,18 +202,20 @@ func (w *reply) giveUp() {
 	w.call()
 }
 
-// look gives a client up that takes less than it has to, as of now.
+// look gives a client up that takes less than it has to while it is waited for, as of now.
 func (w *reply) look(now time.Time, l *Limits) {
-	since := w.since.Load()
-	if since == 0 || now.UnixNano()-since < int64(l.StallTimeout) {
-		return
-	}
-	if w.taken.Load() < l.least() {
+	switch since := w.since.Load(); {
+	case !w.waits.Load():
+		w.since.Store(0)
+	case since == 0:
+		w.taken.Store(0)
+		w.since.Store(now.UnixNano())
+	case now.UnixNano()-since < int64(l.StallTimeout):
+	case w.taken.Load() < l.least():
 		w.giveUp()
-		return
+	default:
+		w.since.Store(0)
 	}
-	w.taken.Store(0)
-	w.since.CompareAndSwap(since, now.UnixNano())
 }
 
 // Header implements http.ResponseWriter.
@@ -443,11 +446,13 @@ func (w *reply) seal(parts *[3][]byte) {
 
 // await waits for the client to take something, and for the loop to notice.
 func (w *reply) await() {
-	if w.since.Load() == 0 {
-		now, _ := w.s.opt.Clock()
-		w.since.Store(now.UnixNano())
+	w.waits.Store(true)
+	defer w.waits.Store(false)
+	events := uint32(toWrite | syscall.EPOLLRDHUP | syscall.EPOLLONESHOT)
+	if w.quiet.Load() { // which it would be told again and again
+		events &^= syscall.EPOLLRDHUP
 	}
-	if err := w.c.listen(syscall.EPOLL_CTL_MOD, toWrite|syscall.EPOLLRDHUP|syscall.EPOLLONESHOT); err != nil {
+	if err := w.c.listen(syscall.EPOLL_CTL_MOD, events); err != nil {
 		w.err = err
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -238,5 +239,59 @@ func TestReplyEarlyHints(t *testing.T) {
 	defer a.Body.Close()
 	if a.StatusCode != http.StatusOK || len(a.Header["Link"]) > 0 {
 		t.Errorf("the answer is %d with Link %q", a.StatusCode, a.Header["Link"])
+	}
+}
+
+// Who has said that nothing follows still gets all of an answer that takes long to send.
+func TestReplyToTheHalfClosed(t *testing.T) {
+	const size = 16 << 20
+	w := served(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write(make([]byte, size))
+	}, Limits{})
+	defer w.end(t)
+	c := w.dial()
+	defer c.Close()
+	if _, err := io.WriteString(c, request("GET /")); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(c.(*net.TCPConn).CloseWrite(), c.SetReadDeadline(time.Now().Add(20*time.Second))); err != nil {
+		t.Fatal(err)
+	}
+	a, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := io.Copy(io.Discard, a.Body); n != size || err != nil {
+		t.Errorf("%d octets of %d, %v", n, size, err)
+	}
+}
+
+// The time that a Handler takes for itself is not the client's.
+func TestReplyAfterAWhile(t *testing.T) {
+	const size = 8 << 20
+	full, idle := make(chan struct{}), make(chan struct{})
+	w := served(func(w http.ResponseWriter, _ *http.Request) {
+		close(full)
+		_, _ = w.Write(make([]byte, size))
+		<-idle
+		_, _ = w.Write(make([]byte, size))
+	}, Limits{StallTimeout: 300 * time.Millisecond})
+	defer w.end(t)
+	c := w.dial()
+	defer c.Close()
+	if _, err := io.WriteString(c, request("GET /")); err != nil {
+		t.Fatal(err)
+	}
+	<-full
+	a, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.CopyN(io.Discard, a.Body, size); err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(time.Second, func() { close(idle) }) // what is waited for is that nothing happens
+	if n, err := io.Copy(io.Discard, a.Body); n != size || err != nil {
+		t.Errorf("%d octets of %d, %v", n, size, err)
 	}
 }
