@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -240,19 +241,22 @@ func (p *Process) CPU() time.Duration {
 // A Larder is a larder serve that runs.
 type Larder struct {
 	*Process
-	URL string // such as http://127.0.0.1:4711
+	URL    string // such as http://127.0.0.1:4711
+	Secure string // such as https://127.0.0.1:4712; empty if it serves no https
 }
+
+// serves finds in what larder says where it listens: for https, if it does, and http.
+var serves = regexp.MustCompile(` at (?:(https://127\.0\.0\.1:\d+) and )?(http://127\.0\.0\.1:\d+)`)
 
 // StartLarder runs c, which has to be a larder serve, and returns as soon as it
 // says where it listens. The error tells what it said instead.
 func StartLarder(ctx context.Context, c Command) (*Larder, error) {
-	greeting := make(chan string, 1)
+	greeting := make(chan Larder, 1)
 	line := c.Line
 	c.Line = func(text string) {
-		if _, at, ok := strings.Cut(text, " at http://127.0.0.1:"); ok {
-			port, _, _ := strings.Cut(at, " ")
+		if m := serves.FindStringSubmatch(text); m != nil {
 			select {
-			case greeting <- "http://127.0.0.1:" + port:
+			case greeting <- Larder{URL: m[2], Secure: m[1]}:
 			default:
 			}
 		}
@@ -265,8 +269,9 @@ func StartLarder(ctx context.Context, c Command) (*Larder, error) {
 		return nil, err
 	}
 	select {
-	case url := <-greeting:
-		return &Larder{p, url}, nil
+	case l := <-greeting:
+		l.Process = p
+		return &l, nil
 	case <-p.Done():
 		if err := p.Err(); err != nil {
 			return nil, fmt.Errorf("larder did not start: %w", err)

@@ -5,7 +5,7 @@ import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { readyPath } from './origin.mjs'
@@ -63,6 +63,21 @@ export function buildLarder () {
   }
 }
 
+// buildSecureLarder gives the daemon for clients that come by TLS, with HTTP/2.
+export function buildSecureLarder () {
+  const { command } = buildLarder()
+  const make = build('./conformance/certificate')
+  const file = join(dirname(make), 'certificate.pem')
+  const ca = execFileSync(make, [file], { encoding: 'utf8' })
+  return {
+    title: 'Larder over TLS, in HTTP/2',
+    ca,
+    command: (origin, port, settings, securePort) => [
+      ...command(origin, port, settings), '--cert', file, '--https', `127.0.0.1:${securePort}`
+    ]
+  }
+}
+
 // peer describes an installed peer, or gives undefined if it is not installed.
 export function peer (name) {
   const { title, package: debian } = peers[name]
@@ -77,12 +92,12 @@ export function peer (name) {
   return { title, version, command: (origin, port) => [up, name, `${origin}`, `${port}`, 'conformance'] }
 }
 
-// start runs command(origin, port) and waits until it forwards to the origin.
-// The promise `died` rejects if the program ends before it is stopped.
+// start runs command(origin, port, securePort) and waits until it forwards to the
+// origin. The promise `died` rejects if the program ends before it is stopped.
 export async function start (command, origin, { log }) {
-  const port = await freePort()
+  const [port, securePort] = [await freePort(), await freePort()]
   const url = `http://127.0.0.1:${port}`
-  const child = spawn('sh', ['-c', leash, 'sh', ...command(origin, port)],
+  const child = spawn('sh', ['-c', leash, 'sh', ...command(origin, port, securePort)],
     { detached: true, stdio: ['pipe', 'pipe', 'pipe'] })
 
   let output = ''
@@ -113,7 +128,7 @@ export async function start (command, origin, { log }) {
     await stop()
     throw error
   }
-  return { url, died, stop }
+  return { url, secureUrl: `https://127.0.0.1:${securePort}`, died, stop }
 }
 
 // leash stops the command and its children when our end of the pipe is closed:

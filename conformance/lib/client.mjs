@@ -3,11 +3,13 @@
 
 import { writeSync } from 'node:fs'
 import { parentPort, workerData } from 'node:worker_threads'
-import fetch from 'node-fetch'
+import nodeFetch from 'node-fetch'
 import { getResults, runTests } from 'http-cache-tests/client/runner.mjs'
+import { fetchOver } from './http2.mjs'
 import { testById } from './suite.mjs'
 
-const { url, ids, dump, together } = workerData
+const { url, ca, ids, dump, together } = workerData // ca: over TLS, in HTTP/2
+const fetch = ca ? fetchOver(ca) : nodeFetch
 
 // The suite's client would wait for ever for a cache that does not answer.
 const answerWithin = 15_000 // milliseconds
@@ -24,4 +26,5 @@ const report = () => parentPort.postMessage({ done: Object.keys(getResults()).le
 const progress = setInterval(report, 500)
 await runTests([{ tests }], impatient, false, url, together)
 clearInterval(progress)
+fetch.close?.()
 parentPort.postMessage({ raw: getResults() })

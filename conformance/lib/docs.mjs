@@ -142,6 +142,20 @@ a *check* only asks how a cache behaves: neither answer is better. A test that c
 (a test that this one builds upon did not pass). The peers are Debian's packages, run in the same way, with the settings
 in [bench/up](../bench/up). Larder's results are of ${larder.date}${others.length > 0 ? `, the peers' of ${dates(others)}` : ''}.
 
+## TLS and HTTP/2
+
+\`node run.mjs --tls\` has the suite's client come by TLS and speak HTTP/2 ([http2.mjs](../conformance/lib/http2.mjs)), over one
+connection for all tests, and fails if one test ends otherwise than in the record of HTTP/1.1: the totals are the same. All
+tests can be asked in HTTP/2, for none of them sends a field of a connection. Those that have the origin send one
+(\`headers-store-Connection\`, \`-Keep-Alive\`, \`-Proxy-Connection\`, \`-TE\`, \`-Transfer-Encoding\`, \`-Upgrade\` and
+\`headers-omit-headers-listed-in-Connection\`) ask whether it comes as far as the client, where HTTP/2 would not allow it at all
+(RFC 9113 8.2.2).
+
+HTTP/2 and HPACK themselves are gone through by [h2spec](https://github.com/summerwind/h2spec) 2.2.1, strict cases and all, for what is
+stored and for what the origin is asked for (\`./check h2spec\`, [h2spec](../conformance/h2spec/main.go)). All cases pass.
+
+\`./check browser\` has Chromium load a page with 200 images: all of them come over one connection, in HTTP/2.
+
 ## The library
 
 The same suite against each face of package larder, in a program of its own (\`node run.mjs --faces\`, [face](../conformance/face/main.go)):

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -147,6 +148,45 @@ func TestHTTPS_Redirect(t *testing.T) {
 	if n := len(s.origin.all); n != 1 {
 		t.Errorf("the origin was asked %d times", n)
 	}
+}
+
+// What the origin is asked for a client alone ends when the client takes it back, while its
+// connection goes on (DOS-06). A GET that may be kept is for the store as well, and goes on.
+func TestHTTPS_TakenBack(t *testing.T) {
+	asked, cancelled := make(chan struct{}), make(chan struct{})
+	s := startHTTPS(t, func(_ http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			return
+		}
+		asked <- struct{}{}
+		<-r.Context().Done()
+		cancelled <- struct{}{}
+	}, HTTPS{})
+	c := s.client(true, true)
+	ctx, leave := context.WithCancel(t.Context())
+	r, err := http.NewRequestWithContext(ctx, http.MethodDelete, "https://"+shop+"/a", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	failed := make(chan error, 1)
+	go func() {
+		a, err := c.Do(r)
+		if err == nil {
+			a.Body.Close()
+		}
+		failed <- err
+	}()
+	<-asked
+	leave()
+	if err := <-failed; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	select {
+	case <-cancelled:
+	case <-time.After(20 * time.Second):
+		t.Error("the origin is still at work")
+	}
+	s.want(s.ask(c, "https://"+shop+"/b"), 200, "", false)
 }
 
 // While certificates are replaced nobody fails to come in, and each comes to be used.

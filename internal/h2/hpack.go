@@ -30,7 +30,10 @@ type decoder struct {
 }
 
 // A span is a field in the decoder's octets.
-type span struct{ at, name, value int }
+type span struct {
+	at, name, value int
+	entry           entryID
+}
 
 // over tells whether there is more in the block than is kept.
 func (d *decoder) over() bool {
@@ -84,7 +87,7 @@ func (d *decoder) indexed(i int) bool {
 	at := len(d.octets)
 	if d.count(name, len(value)) {
 		d.octets = append(append(d.octets, name...), value...)
-		d.spans = append(d.spans, span{at, len(name), len(value)})
+		d.spans = append(d.spans, span{at, len(name), len(value), d.table.id(i)})
 	}
 	return true
 }
@@ -110,9 +113,9 @@ func (d *decoder) literal(b []byte, bits int) (rest []byte, ok bool) {
 	if b, ok = d.text(b); !ok {
 		return nil, false
 	}
-	s := span{at, middle - at, len(d.octets) - middle}
-	if bits == 6 {
-		d.table.add(d.field(s))
+	s := span{at: at, name: middle - at, value: len(d.octets) - middle}
+	if bits == 6 && d.table.add(d.field(s)) {
+		s.entry = d.table.id(len(static))
 	}
 	if d.count(d.octets[at:middle], s.value) {
 		d.spans = append(d.spans, s)
@@ -198,12 +201,44 @@ type table struct {
 type tableRoom struct {
 	entries [tableSize / fieldOverhead]tableEntry
 	octets  [2 * tableSize]byte
+	texts   [tableSize / fieldOverhead]*entryText // of entries; nil: nobody has asked
+}
+
+// An entryID names an entry of the dynamic table. The zero entryID is none.
+type entryID struct {
+	slot int
+	end  uint32 // where it ends, counted from the beginning of the connection
+}
+
+// An entryText is an entry as Handlers get it: once, for as many requests as refer to it.
+type entryText struct{ name, value string }
+
+// id names the entry i of both tables, or none if it is static.
+func (t *table) id(i int) entryID {
+	if i -= len(static); i < 0 {
+		return entryID{}
+	}
+	slot := (t.first + t.n - 1 - i) % len(t.entries)
+	return entryID{slot, t.entries[slot].end()}
+}
+
+// text returns the text of an entry, or nil if there is no such one any more.
+func (t *table) text(id entryID) *entryText {
+	if id == (entryID{}) || t.entries[id.slot].end() != id.end || (id.slot-t.first+len(t.entries))%len(t.entries) >= t.n {
+		return nil
+	}
+	if t.texts[id.slot] == nil {
+		t.texts[id.slot] = new(entryText)
+	}
+	return t.texts[id.slot]
 }
 
 type tableEntry struct {
 	at          uint32
 	name, value uint16
 }
+
+func (e tableEntry) end() uint32 { return e.at + uint32(e.name) + uint32(e.value) }
 
 func (e tableEntry) size() int { return int(e.name) + int(e.value) + fieldOverhead }
 
@@ -236,12 +271,12 @@ func (t *table) evict(need int) {
 	}
 }
 
-// add remembers a field, of which the name may be one of its own (RFC 7541 §4.4).
-func (t *table) add(name, value []byte) {
+// add remembers a field (RFC 7541 §4.4). It reports false if it has no room for that.
+func (t *table) add(name, value []byte) bool {
 	need := len(name) + len(value) + fieldOverhead
 	t.evict(need)
 	if need > tableSize-t.shrunk {
-		return
+		return false
 	}
 	if t.tableRoom == nil {
 		t.tableRoom = new(tableRoom)
@@ -257,10 +292,12 @@ func (t *table) add(name, value []byte) {
 	at := int(t.end - t.base)
 	copy(t.octets[at:], name)
 	copy(t.octets[at+len(name):], value)
-	t.entries[(t.first+t.n)%len(t.entries)] = tableEntry{t.end, uint16(len(name)), uint16(len(value))}
+	slot := (t.first + t.n) % len(t.entries)
+	t.entries[slot], t.texts[slot] = tableEntry{t.end, uint16(len(name)), uint16(len(value))}, nil
 	t.n++
 	t.end += uint32(len(name) + len(value))
 	t.size += need
+	return true
 }
 
 // Header blocks that we write refer to the static table alone. So they can be written in any

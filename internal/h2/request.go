@@ -30,7 +30,26 @@ type Request struct {
 }
 
 // A Field is a line of a header section.
-type Field struct{ Name, Value []byte }
+type Field struct {
+	Name, Value []byte
+
+	entry entryID
+}
+
+// sharedLen is how long a field has to be for its text to be that of the table, in octets.
+const sharedLen = 64
+
+// size is what a field takes that a Handler has, in octets.
+func (f *Field) size() int {
+	if f.shared() {
+		return fieldOverhead
+	}
+	return len(f.Name) + len(f.Value) + fieldOverhead
+}
+
+// shared tells whether the text of the table is used, so that what a client has said once is
+// held once, however often it refers to it.
+func (f *Field) shared() bool { return f.entry != (entryID{}) && len(f.Name)+len(f.Value) >= sharedLen }
 
 const defaultUrgency = 3 // RFC 9218 §4.1
 
@@ -53,6 +72,7 @@ func (r *Request) read(d *decoder) error {
 	var host []byte
 	for _, s := range d.spans {
 		name, value := d.field(s)
+		value = bytes.Trim(value, " \t")
 		if !soundValue(value) {
 			return errValue
 		}
@@ -93,10 +113,10 @@ func (r *Request) read(d *decoder) error {
 		case "priority":
 			r.urgency, r.mixed = priority(value, r.urgency, r.mixed)
 		}
-		r.Fields = append(r.Fields, Field{name, value})
+		r.Fields = append(r.Fields, Field{name, value, s.entry})
 	}
 	if len(r.cookie) > 0 {
-		r.Fields = append(r.Fields, Field{cookieName, r.cookie})
+		r.Fields = append(r.Fields, Field{Name: cookieName, Value: r.cookie})
 	}
 	return r.complete(host)
 }
@@ -201,19 +221,26 @@ func priority(value []byte, u int8, mixed bool) (int8, bool) {
 	return u, mixed
 }
 
-// forHandler makes an http.Request of r, which shares nothing with it. It has no body yet.
-func (r *Request) forHandler(ctx context.Context) (*http.Request, error) {
+// size is what r takes that a Handler has, in octets.
+func (r *Request) size() int {
 	n := len(r.Method) + len(r.Authority) + len(r.Path)
-	for _, f := range r.Fields {
-		n += len(f.Value)
+	for i := range r.Fields {
+		n += r.Fields[i].size()
 	}
-	var b strings.Builder // one string for all
-	b.Grow(n)
+	return n
+}
+
+// forHandler makes an http.Request of r, which shares nothing with it. It has no body yet.
+func (r *Request) forHandler(ctx context.Context, t *table) (*http.Request, error) {
+	var b strings.Builder // one string for most
+	b.Grow(r.size())
 	for _, part := range [][]byte{r.Method, r.Authority, r.Path} {
 		b.Write(part)
 	}
-	for _, f := range r.Fields {
-		b.Write(f.Value)
+	for i := range r.Fields {
+		if f := &r.Fields[i]; !f.shared() {
+			b.Write(f.Value)
+		}
 	}
 	text := b.String()
 	next := func(b []byte) string {
@@ -233,8 +260,14 @@ func (r *Request) forHandler(ctx context.Context) (*http.Request, error) {
 		q.URL = u
 	}
 	lines := make([]string, len(r.Fields))
-	for i, f := range r.Fields {
-		name, value := canonical(f.Name), next(f.Value)
+	for i := range r.Fields {
+		f := &r.Fields[i]
+		var name, value string
+		if f.shared() {
+			name, value = t.line(f)
+		} else {
+			name, value = canonical(f.Name), next(f.Value)
+		}
 		if before, ok := q.Header[name]; ok {
 			q.Header[name] = append(before, value) // which has no room in lines
 			continue
@@ -244,6 +277,18 @@ func (r *Request) forHandler(ctx context.Context) (*http.Request, error) {
 	}
 	announce(q)
 	return q.WithContext(ctx), nil
+}
+
+// line returns the text of f, which the table had when it was read.
+func (t *table) line(f *Field) (name, value string) {
+	e := t.text(f.entry)
+	if e == nil { // the rest of the block has taken its place
+		return canonical(f.Name), string(f.Value)
+	}
+	if e.name == "" {
+		e.name, e.value = canonical(f.Name), string(f.Value)
+	}
+	return e.name, e.value
 }
 
 // announce moves the names of the fields that are to come after the content from Trailer to

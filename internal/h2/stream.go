@@ -221,7 +221,7 @@ func (c *conn) section(h frameHeader, block []byte) error {
 	case err != nil && !over:
 		c.refused(err.Error())
 		return c.wrong(id, protocolError)
-	case len(c.streams)+c.orphans >= Streams, c.held+c.dec.size > mostHeld && c.held > 0:
+	case len(c.streams)+c.orphans >= Streams, c.held+c.request.size() > mostHeld && c.held > 0:
 		return c.wrong(id, refusedStream)
 	case over:
 		c.refused("the head is too long or has too many lines (RFC 6585 5)")
@@ -288,7 +288,7 @@ func (c *conn) trailers(st *stream, end bool) error {
 // ask has the Handler answer the request.
 func (c *conn) ask(id uint32, end bool) error {
 	ctx, cancel := context.WithCancel(c.ctx)
-	q, err := c.request.forHandler(ctx)
+	q, err := c.request.forHandler(ctx, &c.dec.table)
 	if err != nil {
 		cancel()
 		c.refused(err.Error())
@@ -296,7 +296,7 @@ func (c *conn) ask(id uint32, end bool) error {
 	}
 	st := &stream{
 		c: c, id: id, urgency: c.request.urgency, mixed: c.request.mixed, window: c.initial, closed: end,
-		method: q.Method, cancel: cancel, held: c.dec.size, running: true, header: make(http.Header), length: -1,
+		method: q.Method, cancel: cancel, held: c.request.size(), running: true, header: make(http.Header), length: -1,
 		upload: upload{length: c.request.length, receive: streamWindow, trailer: q.Trailer, done: end},
 	}
 	st.wake.L = &c.mu

@@ -29,7 +29,7 @@ var layers = [][]string{
 	{"internal/cli"},
 	{"cmd/larder"},
 	{"bench/rig"},
-	{"conformance/face", "bench", "bench/origin", "bench/replay", "bench/disk", "bench/ceiling", "bench/crash", "bench/goroutines", "bench/latency", "bench/clients", "bench/desync", "bench/seed", "bench/tiers", "bench/gateway", "bench/purge", "internal/house"},
+	{"conformance/face", "conformance/h2spec", "conformance/browser", "conformance/certificate", "bench", "bench/origin", "bench/replay", "bench/disk", "bench/ceiling", "bench/crash", "bench/goroutines", "bench/latency", "bench/clients", "bench/desync", "bench/seed", "bench/tiers", "bench/gateway", "bench/purge", "bench/floods", "internal/house"},
 }
 
 // bans are finer than the layers. A pattern ending in /... bans the folder.
