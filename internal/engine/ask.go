@@ -84,10 +84,11 @@ func (x *exchange) ask(d *rules.Decision) bool {
 		x.callOff(f)
 		return false
 	}
-	var interim chan interimResponse
+	var interim *interims
+	var came <-chan struct{}
 	if leader {
 		j := x.job(f, d, false)
-		interim = j.interim
+		interim, came = j.interim, j.interim.came
 		x.e.fly(x.beyond(), j)
 	}
 	x.hint(d)
@@ -100,13 +101,11 @@ func (x *exchange) ask(d *rules.Decision) bool {
 	}
 	for {
 		select {
-		case m := <-interim:
-			x.inform(m)
+		case <-came:
+			x.inform(interim.take())
 		case <-f.Landed():
-			for len(interim) > 0 {
-				x.inform(<-interim)
-			}
 			if leader {
+				x.inform(interim.take())
 				return x.land(f.Result(), d)
 			}
 			return x.share(f)
@@ -409,25 +408,27 @@ func (x *exchange) hint(d *rules.Decision) {
 	for _, f := range x.whole.reply {
 		if f.name == "Link" {
 			if links := field.EarlyLinks(f.lines); links != nil {
-				x.inform(interimResponse{http.StatusEarlyHints, http.Header{"Link": links}})
+				x.inform([]interimResponse{{http.StatusEarlyHints, http.Header{"Link": links}}})
 			}
 		}
 	}
 }
 
-// inform passes an interim response on (RFC 9110 §15.2), but never to HTTP/1.0.
+// inform passes interim responses on (RFC 9110 §15.2), but never to HTTP/1.0.
 // Fields that are there already are for the final response, and wait for it:
 // those of the door, or of the program that the engine is built into.
-func (x *exchange) inform(m interimResponse) {
-	if !x.r.ProtoAtLeast(1, 1) {
+func (x *exchange) inform(some []interimResponse) {
+	if len(some) == 0 || !x.r.ProtoAtLeast(1, 1) {
 		return
 	}
 	h := x.w.Header()
 	waiting := maps.Clone(h)
-	clear(h)
-	maps.Copy(h, m.header)
-	maps.DeleteFunc(h, func(name string, _ []string) bool { return x.policy.Terms.HidesTags(name) })
-	x.w.WriteHeader(m.status)
+	for _, m := range some {
+		clear(h)
+		maps.Copy(h, m.header)
+		maps.DeleteFunc(h, func(name string, _ []string) bool { return x.policy.Terms.HidesTags(name) })
+		x.w.WriteHeader(m.status)
+	}
 	clear(h)
 	maps.Copy(h, waiting)
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -75,6 +76,28 @@ func BenchmarkHit(b *testing.B) {
 	}
 	if w.status != 200 || !strings.Contains(w.header.Get("Cache-Status"), "hit") {
 		b.Fatalf("not a hit: %d %v", w.status, w.header)
+	}
+}
+
+// BenchmarkMiss is a miss at the engine's door: the answer of an origin that takes no
+// time goes to the client and into the store.
+func BenchmarkMiss(b *testing.B) {
+	s := memory.New(memory.Options{Budget: 256 << 20})
+	defer s.Close()
+	e := engine.New(engine.Config{Store: s, Forward: once{page()}, Standing: engine.Standing(nil)})
+	defer e.Close()
+	w := &discard{header: make(http.Header, 16)}
+	r := sim.Request("GET", "/1024/", "", "User-Agent: Mozilla/5.0", "Accept: text/html")
+	b.ReportAllocs()
+	for n := 0; b.Loop(); n++ {
+		clear(w.header)
+		w.n = 0
+		r.RequestURI = "/1024/" + strconv.Itoa(n)
+		r.URL.Path = r.RequestURI
+		e.ServeHTTP(w, r)
+	}
+	if w.status != 200 || !strings.Contains(w.header.Get("Cache-Status"), "stored") {
+		b.Fatalf("not a miss: %d %v", w.status, w.header)
 	}
 }
 

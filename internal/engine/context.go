@@ -21,6 +21,21 @@ func (l lease) Value(key any) any {
 	return l.Context.Value(key)
 }
 
+// A tied context has the values of one context and the end of another.
+type tied struct {
+	context.Context // which ends it
+	values          context.Context
+}
+
+// Value implements context.Context. It also finds what package context looks for in
+// the one that ends it.
+func (t tied) Value(key any) any {
+	if v := t.values.Value(key); v != nil {
+		return v
+	}
+	return t.Context.Value(key)
+}
+
 // beyond is the context of a fetch that the client waits for, and that may go on
 // without it.
 func (x *exchange) beyond() context.Context {

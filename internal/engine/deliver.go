@@ -137,8 +137,10 @@ func (x *exchange) deliverSpool(l *landing, d *rules.Decision) bool {
 	} else {
 		body.body, l.first = l.first, body // which is the leader's alone
 		defer l.discard()
-		if _, err := io.CopyN(io.Discard, body, off); err != nil {
-			x.abort(err)
+		if off > 0 {
+			if _, err := io.CopyN(io.Discard, body, off); err != nil {
+				x.abort(err)
+			}
 		}
 	}
 	h := x.w.Header()

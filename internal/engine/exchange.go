@@ -546,9 +546,10 @@ func (x *exchange) status() {
 			d.Key = x.target.PlainPath()
 		}
 	}
+	var room [128]byte
 	h := x.w.Header()
 	lines := h["Cache-Status"]
-	h["Cache-Status"] = append(lines[:len(lines):len(lines)], string(x.event.AppendCacheStatus(nil, d)))
+	h["Cache-Status"] = append(lines[:len(lines):len(lines)], string(x.event.AppendCacheStatus(room[:0], d)))
 }
 
 // respond sends the header section.

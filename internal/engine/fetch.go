@@ -28,18 +28,54 @@ type interimResponse struct {
 	header http.Header
 }
 
+// interims are interim responses on their way to a client. Nil: there is none, and they
+// are dropped.
+type interims struct {
+	came chan struct{} // says that some wait; has room for one
+
+	mu      sync.Mutex
+	waiting []interimResponse
+}
+
+func newInterims() *interims { return &interims{came: make(chan struct{}, 1)} }
+
+func (q *interims) put(m interimResponse) {
+	if q == nil {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.waiting) == interimRoom { // the client is gone or far behind
+		return
+	}
+	q.waiting = append(q.waiting, m)
+	select {
+	case q.came <- struct{}{}:
+	default:
+	}
+}
+
+// take returns those that wait.
+func (q *interims) take() []interimResponse {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	some := q.waiting
+	q.waiting = nil
+	return some
+}
+
 // A job is one fetch: all it needs of the request that caused it.
 type job struct {
 	f *flight.Flight[*landing]
-	// ticket is held from take on. release ends it, and may be called again: nothing can
-	// be kept any more. A client may take its time to read what is not.
-	ticket  purge.Ticket
-	release func()
-	policy  *Policy
-	key     []byte
-	target  canon.Target
-	out     *http.Request // to be cloned for each attempt
-	req     rules.Request
+	// ticket is held until release, which may be called again: nothing can be kept any
+	// more. A client may take its time to read what is not.
+	ticket   purge.Ticket
+	released atomic.Bool
+	policy   *Policy
+	key      []byte
+	target   canon.Target
+	out      *http.Request // to be copied for each attempt
+	req      rules.Request
 
 	// stored is the entry that may stand in if the origin fails, or nil.
 	stored *kept
@@ -58,8 +94,8 @@ type job struct {
 	// attached says that the fetch is of use to this client alone, until it
 	// turns out that its response is kept.
 	attached bool
-	// interim carries 1xx to the client; nil, and so closed to all, if there is none.
-	interim chan interimResponse
+	// interim carries 1xx to the client; nil if there is none.
+	interim *interims
 }
 
 // A landing is what a fetch came to. At most one of calledOff, fault, refreshed,
@@ -126,7 +162,7 @@ func (x *exchange) job(f *flight.Flight[*landing], d *rules.Decision, background
 		method = http.MethodGet
 	} else {
 		j.client = x.r.Context()
-		j.interim = make(chan interimResponse, interimRoom)
+		j.interim = newInterims()
 		j.attached = !f.Shared() && d.Action != rules.Validate
 	}
 	if k := x.chosen(); k != nil && !x.unconditional {
@@ -162,8 +198,12 @@ func (x *exchange) job(f *flight.Flight[*landing], d *rules.Decision, background
 	return j
 }
 
-// take has j hold a ticket until release.
-func (j *job) take(t purge.Ticket) { j.ticket, j.release = t, sync.OnceFunc(t.End) }
+// release ends the use of the ticket.
+func (j *job) release() {
+	if !j.released.Swap(true) {
+		j.ticket.End()
+	}
+}
 
 // mark is what the marks know the key by: what holds for one policy need not for
 // another.
@@ -194,15 +234,14 @@ func clearConditions(header http.Header) {
 // long as nobody but the client would miss it: others wait for a shared fetch,
 // and so does the store.
 func (e *Engine) fly(ctx context.Context, j *job) {
-	j.take(e.Ledger.Begin())
+	j.ticket = e.Ledger.Begin()
 	j.f.Since.Store(j.ticket.Stamp)
 	for _, k := range []**kept{&j.stored, &j.validating, &j.replacing, &j.prefix} {
 		if *k != nil && (*k).verdict(j.key, e) == purge.Gone { // since it was looked up: a validation would bring it back
 			*k = nil
 		}
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	unbind := context.AfterFunc(e.ctx, cancel)
+	ctx, cancel := context.WithCancel(tied{e.ctx, ctx})
 	detach := func() bool { return true }
 	if j.attached {
 		detach = context.AfterFunc(j.client, cancel)
@@ -212,11 +251,10 @@ func (e *Engine) fly(ctx context.Context, j *job) {
 		defer e.over(j, l)
 		defer j.f.End()
 		detach()
-		end := func() { unbind(); cancel() }
 		if l.origin == nil {
-			defer end()
+			defer cancel()
 		} else {
-			l.origin = &lastBody{ReadCloser: l.origin, done: end}
+			l.origin = &lastBody{ReadCloser: l.origin, done: cancel}
 		}
 		if j.client == nil {
 			e.settle(j, l)
@@ -258,6 +296,10 @@ func (b *lastBody) Close() error {
 type arrival struct {
 	*http.Response
 	stored *rules.Stored
+
+	// updated is what a 304 makes of the entry that it confirms, and why it does; nil: none.
+	updated *rules.Stored
+	why     string
 }
 
 // fetch asks the origin, twice if its first answer is of no use, and decides
@@ -310,8 +352,11 @@ func (j *job) useless(a *arrival, f *fault, terms *rules.Terms) (bool, string) {
 		// Content-Length. What it answered was a question of ours.
 		return j.validating != nil && f.token == "http_protocol_error", "unreadable answer to a validation (RFC 9112 6.3)"
 	case a.StatusCode == http.StatusNotModified && j.validating != nil:
-		_, ok, why := rules.Freshen(j.validating.Stored, &j.req, a.stored, terms)
-		return !ok, why
+		var ok bool
+		if a.updated, ok, a.why = rules.Freshen(j.validating.Stored, &j.req, a.stored, terms); !ok {
+			a.updated = nil
+		}
+		return !ok, a.why
 	case a.StatusCode == http.StatusNotModified:
 		return !j.req.Conditional(), "304 that nobody asked for (RFC 9110 15.4.5)"
 	case j.prefix == nil:
@@ -335,13 +380,13 @@ func (j *job) joined(a *arrival, terms *rules.Terms) (*rules.Stored, bool) {
 
 // attempt sends the request once and reads the head of the answer.
 func (e *Engine) attempt(ctx context.Context, j *job) (*arrival, *fault) {
-	out := j.out.Clone(interim.With(ctx, func(status int, header http.Header) error {
-		select {
-		case j.interim <- interimResponse{status, message.EndToEnd(header)}:
-		default: // the client is gone or far behind
-		}
+	out := j.out.WithContext(interim.With(ctx, func(status int, header http.Header) error {
+		j.interim.put(interimResponse{status, message.EndToEnd(header)})
 		return nil
 	}))
+	if j.validating != nil || j.prefix != nil {
+		out.Header = maps.Clone(out.Header)
+	}
 	if j.validating != nil {
 		rules.Conditional(j.validating.Stored, out.Header)
 	}
@@ -387,9 +432,8 @@ func neverEarly(out *http.Request, status int) bool {
 
 // freshen applies a 304 to the entry it confirms (RFC 9111 §4.3.4).
 func (e *Engine) freshen(ctx context.Context, j *job, a *arrival) *landing {
-	old := j.validating
-	updated, _, why := rules.Freshen(old.Stored, &j.req, a.stored, &j.policy.Terms)
-	l := &landing{status: a.StatusCode, why: why, res: updated, from: old.Stored, refreshed: e.prepare(old.entry, updated, j.policy)}
+	old, updated := j.validating, a.updated
+	l := &landing{status: a.StatusCode, why: a.why, res: updated, from: old.Stored, refreshed: e.prepare(old.entry, updated, j.policy)}
 	e.remember(j, updated.Lasts())
 	switch {
 	case updated.Ended(&j.policy.Terms):
@@ -401,7 +445,9 @@ func (e *Engine) freshen(ctx context.Context, j *job, a *arrival) *landing {
 		return l // for this request; the entry stays as it is for others
 	}
 	common := rules.Kept(updated, &j.policy.Terms)
-	l.common = e.prepare(old.entry, common, j.policy)
+	if l.common = l.refreshed; common != updated {
+		l.common = e.prepare(old.entry, common, j.policy)
+	}
 	e.counted(j.key, old)
 	e.commit(j, func() {
 		kept, ok := e.judged(j.key, common, old.Stored)
@@ -472,7 +518,11 @@ func (e *Engine) question(ctx context.Context, j *job) {
 
 // spool begins an entry for res and returns what carries the body into it.
 func (e *Engine) spool(ctx context.Context, j *job, l *landing, res *rules.Stored, body io.ReadCloser, size int64) (fill func(), err error) {
-	w, err := e.Store.Create(ctx, j.key, j.policy.head(rules.Kept(res, &j.policy.Terms)), size)
+	kept := rules.Kept(res, &j.policy.Terms)
+	d := desks.Get().(*desk)
+	d.head = message.Append(d.head[:0], kept)
+	w, err := e.Store.Create(ctx, j.key, j.policy.headOf(kept, d.head), size)
+	desks.Put(d)
 	if err != nil {
 		return nil, err
 	}
@@ -517,8 +567,11 @@ func (e *Engine) remember(j *job, shareable bool) {
 // visible if all of it came: size octets, unless that is negative.
 func (e *Engine) fill(ctx context.Context, j *job, s *spool, res *rules.Stored, body io.ReadCloser, size int64) {
 	defer body.Close()
-	defer context.AfterFunc(ctx, func() { s.stop(context.Cause(ctx)) })()
+	s.ctx = ctx
 	_, err := copyBuffered(s, body)
+	if s.unbind != nil {
+		s.unbind()
+	}
 	if err == nil {
 		err = s.brokenOff() // a body that was closed meanwhile may pretend to be at its end
 	}

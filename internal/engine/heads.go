@@ -205,17 +205,28 @@ func (e *Engine) prepare(entry store.Entry, stored *rules.Stored, p *Policy) *ke
 // compose appends to the reply of k what it consists of.
 func (e *Engine) compose(k *kept) {
 	k.reply = e.appendReply(k.reply, k)
-	terms := &k.policy.Terms
-	if len(k.Policy.NoCacheFields)+len(k.Policy.PrivateFields) > 0 || terms.SetCookie == rules.CookieStrip { // RFC 9111 §5.2.2.4, §5.2.2.7
+	if k.holdsBack() {
+		terms := &k.policy.Terms
 		k.reply = slices.DeleteFunc(k.reply, func(f replyField) bool {
 			return slices.Contains(k.Policy.NoCacheFields, f.name) || k.Withholds(f.name, terms)
 		})
 	}
 }
 
+// holdsBack tells whether some fields may not be used without validation (RFC 9111
+// §5.2.2.4, §5.2.2.7).
+func (k *kept) holdsBack() bool {
+	return len(k.Policy.NoCacheFields)+len(k.Policy.PrivateFields) > 0 || k.policy.Terms.SetCookie == rules.CookieStrip
+}
+
 // validated are the fields of an answer that the origin has just confirmed: all
 // of them, also those that a qualified no-cache names.
-func (e *Engine) validated(k *kept) []replyField { return e.appendReply(nil, k) }
+func (e *Engine) validated(k *kept) []replyField {
+	if k.holdsBack() {
+		return e.appendReply(nil, k)
+	}
+	return k.reply
+}
 
 // appendReply appends the fields of k that are for clients.
 func (e *Engine) appendReply(reply []replyField, k *kept) []replyField {

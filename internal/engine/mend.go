@@ -89,6 +89,9 @@ func (b *steadyBody) Read(p []byte) (int, error) {
 	for {
 		n, err := b.body.Read(p)
 		b.at += int64(n)
+		if err == nil || err == io.EOF {
+			return n, err
+		}
 		var loss *storeLoss
 		switch {
 		case !errors.As(err, &loss):

@@ -35,7 +35,7 @@ func (x *exchange) pass(reason rules.Reason, why string) {
 		header["Connection"], header["Upgrade"] = []string{"Upgrade"}, []string{protocol}
 	}
 	inform := func(status int, header http.Header) error {
-		x.inform(interimResponse{status, message.EndToEnd(header)})
+		x.inform([]interimResponse{{status, message.EndToEnd(header)}})
 		return nil
 	}
 	content := &upload{body: x.r.Body, left: x.r.ContentLength}
@@ -194,7 +194,7 @@ func asBrokenUpload(err error) *fault {
 // spoolPosted is spool for the answer to a POST, which was asked for when the Ledger's Left was
 // left. fill ends the flight too. It is nil if nothing is kept: then the body is as it came.
 func (e *Engine) spoolPosted(ctx context.Context, j *job, l *landing, res *rules.Stored, body io.ReadCloser, size int64, left uint64) (fill func()) {
-	j.take(e.Ledger.Begin()) // now, and not before the content has come: a client may take its time for that
+	j.ticket = e.Ledger.Begin() // now, and not before the content has come: a client may take its time for that
 	if e.Ledger.Left() == left {
 		if fill, err := e.spool(ctx, j, l, res, body, size); err == nil {
 			return func() {

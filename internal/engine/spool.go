@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,8 +40,13 @@ type spool struct {
 	size     int64        // as declared, or negative
 	written  atomic.Int64 // octets that have come
 
+	// ctx ends the writing, where set, of what waits for clients: of what is not kept.
+	// unbind ends the watch over it; nil: there is none yet.
+	ctx    context.Context
+	unbind func() bool
+
 	mu      sync.Mutex
-	readers map[*spoolReader]struct{}
+	readers []*spoolReader
 	relay   *relay
 	stopped error
 	cause   error  // how the origin broke it off; nil: it has not
@@ -49,7 +55,7 @@ type spool struct {
 }
 
 func newSpool(w store.Writer, size int64) *spool {
-	return &spool{w: w, size: size, readers: make(map[*spoolReader]struct{})}
+	return &spool{w: w, size: size}
 }
 
 // Write appends to the body. errNobody: it is not kept, and nobody reads it.
@@ -73,9 +79,12 @@ func (s *spool) overflow() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.relay = newRelay(s.written.Load())
+	if s.ctx != nil {
+		s.unbind = context.AfterFunc(s.ctx, func() { s.stop(context.Cause(s.ctx)) })
+	}
 	s.relay.stopped = s.stopped
 	s.lost = "larger than the store keeps"
-	for r := range s.readers {
+	for _, r := range s.readers {
 		s.relay.join(r)
 	}
 	s.w.Abort(errOverflow)
@@ -148,7 +157,7 @@ func (s *spool) open(ctx context.Context, off int64) (io.ReadCloser, error) {
 		return nil, err
 	}
 	r := &spoolReader{spool: s, ctx: ctx, inner: inner, from: off}
-	s.readers[r] = struct{}{}
+	s.readers = append(s.readers, r)
 	return r, nil
 }
 
@@ -200,7 +209,9 @@ func (r *spoolReader) Read(p []byte) (int, error) {
 func (r *spoolReader) Close() error {
 	s := r.spool
 	s.mu.Lock()
-	delete(s.readers, r)
+	if i := slices.Index(s.readers, r); i >= 0 {
+		s.readers = slices.Delete(s.readers, i, i+1)
+	}
 	relay := s.relay
 	forsaken := s.forsaken != nil && len(s.readers) == 0 && s.cause == nil && (s.size < 0 || s.written.Load() < s.size)
 	if forsaken {

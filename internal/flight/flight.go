@@ -19,12 +19,22 @@ type Group[R any] struct {
 	byKey map[string]*hangar[R]
 }
 
-// A hangar holds the flights of one key.
+// A hangar holds the flights of one key. Most have one, so maps are made when they are
+// needed.
 type hangar[R any] struct {
+	key   string
 	lanes map[string]*Flight[R]
 	alone map[*Flight[R]]struct{}
 	// forgotten are those that may still be in the middle of a Commit.
 	forgotten map[*Flight[R]]struct{}
+}
+
+// put has m hold a value. The caller has the lock of the group.
+func put[K comparable, V any](m *map[K]V, k K, v V) {
+	if *m == nil {
+		*m = make(map[K]V)
+	}
+	(*m)[k] = v
 }
 
 func (h *hangar[R]) remove(f *Flight[R]) {
@@ -38,10 +48,10 @@ func (h *hangar[R]) empty() bool { return len(h.lanes)+len(h.alone)+len(h.forgot
 
 // A Flight is one fetch under way, from Join or Alone until End.
 type Flight[R any] struct {
-	group     *Group[R]
-	home      *hangar[R]
-	key, lane string
-	shared    bool
+	group  *Group[R]
+	home   *hangar[R]
+	lane   string
+	shared bool
 
 	// Since is the caller's: when what the flight brings was asked for. Zero: it was not yet.
 	Since atomic.Uint64
@@ -89,19 +99,17 @@ func (g *Group[R]) find(key []byte, lane string) *Flight[R] {
 func (g *Group[R]) begin(key []byte, lane string, shared bool) *Flight[R] {
 	h := g.byKey[string(key)]
 	if h == nil {
-		h = &hangar[R]{
-			lanes: make(map[string]*Flight[R]), alone: make(map[*Flight[R]]struct{}), forgotten: make(map[*Flight[R]]struct{}),
-		}
+		h = &hangar[R]{key: string(key)}
 		if g.byKey == nil {
 			g.byKey = make(map[string]*hangar[R])
 		}
-		g.byKey[string(key)] = h
+		g.byKey[h.key] = h
 	}
-	f := &Flight[R]{group: g, home: h, key: string(key), lane: lane, shared: shared, landed: make(chan struct{})}
+	f := &Flight[R]{group: g, home: h, lane: lane, shared: shared, landed: make(chan struct{})}
 	if shared {
-		h.lanes[lane] = f
+		put(&h.lanes, lane, f)
 	} else {
-		h.alone[f] = struct{}{}
+		put(&h.alone, f, struct{}{})
 	}
 	return f
 }
@@ -119,7 +127,7 @@ func (g *Group[R]) Forget(key []byte, spare *Flight[R]) {
 		for _, f := range flights {
 			f.forgotten.Store(true)
 			h.remove(f)
-			h.forgotten[f] = struct{}{}
+			put(&h.forgotten, f, struct{}{})
 		}
 		// Also those that another call forgets just now: it may not have
 		// waited for them yet.
@@ -139,7 +147,7 @@ func (f *Flight[R]) Disown() {
 	f.forgotten.Store(true)
 	if h := f.home; h.lanes[f.lane] == f {
 		h.remove(f)
-		h.forgotten[f] = struct{}{} // until End
+		put(&h.forgotten, f, struct{}{}) // until End
 	}
 }
 
@@ -195,7 +203,7 @@ func (f *Flight[R]) End() {
 	defer g.mu.Unlock()
 	h.remove(f)
 	delete(h.forgotten, f)
-	if g.byKey[f.key] == h && h.empty() {
-		delete(g.byKey, f.key)
+	if g.byKey[h.key] == h && h.empty() {
+		delete(g.byKey, h.key)
 	}
 }

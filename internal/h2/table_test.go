@@ -18,9 +18,7 @@ func TestTableTexts(t *testing.T) {
 	var r Request
 	ask := func(fields ...string) (values []string) {
 		block.Reset()
-		for _, f := range append([]string{":method", "GET", ":scheme", "https", ":authority", "h", ":path", "/"}, fields...) {
-			values = append(values, f)
-		}
+		values = append([]string{":method", "GET", ":scheme", "https", ":authority", "h", ":path", "/"}, fields...)
 		for i := 0; i < len(values); i += 2 {
 			if err := e.WriteField(hpack.HeaderField{Name: values[i], Value: values[i+1]}); err != nil {
 				t.Fatal(err)

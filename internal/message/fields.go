@@ -21,7 +21,11 @@ var hopByHop = []string{
 // Some names have no effect in Connection: a peer could otherwise have framing,
 // routing, the traces of a loop or of early data (RFC 8470 §5.1), or the cache's own instructions removed.
 func EndToEnd(h http.Header) http.Header {
-	out := make(http.Header, len(h)+4)
+	room := len(h) + 4 // for what is added
+	if len(h) <= 8 {
+		room = min(room, 8) // beyond which a map costs twice as much
+	}
+	out := make(http.Header, room)
 	for name, lines := range h {
 		out[name] = lines[:len(lines):len(lines)]
 	}

@@ -1,12 +1,16 @@
 // Package origin sends requests to one origin over HTTP/1.1 and reads its
-// answers strictly.
+// answers strictly (RFC 9112).
 //
-// An Upstream is an http.Transport between two guards. Above it, RoundTrip
-// prepares the request so that nothing is added to it and its target leaves
-// octet for octet as it came. Below it, every connection is a witness: it
-// follows the response as the octets pass, so that it knows what the library
-// does not tell (was Cache-Control really there?), refuses what the library
-// tolerates (Transfer-Encoding from HTTP/1.0, octets after the end of a
-// message), and does not let a request out a second time unless RFC 9110
-// §9.2.2 permits it.
+// An Upstream keeps a pool of connections, the one used last on top. Whoever
+// calls RoundTrip takes one, sees that nothing came on it since the last
+// answer, sends the head with one write, and reads the answer itself, parsing
+// each octet once: so that what is asked of the origin, and what it is believed,
+// is decided in one place. Nothing is added to a request, its target leaves octet
+// for octet as it came, and it leaves a second time only if RFC 9110 §9.2.2
+// permits it. Of goroutines there is one for content that is sent, since its
+// answer may come early, and one to open a connection.
+//
+// A connection serves again only if its message ended exactly, nothing is left in
+// the window, neither side wants it closed, and all content was sent. All else
+// closes it.
 package origin

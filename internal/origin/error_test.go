@@ -85,6 +85,34 @@ func TestSTS11_AnswersThatAreNone(t *testing.T) {
 	}
 }
 
+func TestSTS11_SpeaksFirst(t *testing.T) {
+	s := play(t, func(c net.Conn, r *bufio.Reader, _ int) {
+		_, _ = io.WriteString(c, "SSH-2.0-x\r\n")
+		_, _, _ = readHead(r)
+	})
+	_, _, err := fetch(t, s.upstream(t), "GET")
+	wantError(t, err, "http_protocol_error", 502, false)
+	if n := s.conns.Load(); n != 1 {
+		t.Errorf("%d connections, want 1", n)
+	}
+}
+
+func TestGO07_CancelledBefore(t *testing.T) {
+	s := answer(t, "HTTP/1.1 204 x\r\n\r\n", "HTTP/1.1 204 x\r\n\r\n")
+	up := s.upstream(t)
+	if _, _, err := fetch(t, up, "GET"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := up.RoundTrip(request(t, ctx, "GET", "/", nil)); err != context.Canceled {
+		t.Errorf("got %v", err)
+	}
+	if _, _, err := fetch(t, up, "GET"); err != nil || s.conns.Load() != 1 {
+		t.Errorf("%v, %d connections: the idle one is gone", err, s.conns.Load())
+	}
+}
+
 func TestSTO20_CutBodies(t *testing.T) {
 	const ok = "HTTP/1.1 200 OK\r\n"
 	for name, c := range map[string]struct{ answer, body, token string }{
@@ -461,6 +489,69 @@ func TestSTS11_TLS(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What TLS has read ahead is seen as well: in the record of the answer, and in the next.
+func TestMSG20_OctetsThatAnswerNothingByTLS(t *testing.T) {
+	cert, roots := certificate(t, time.Now().Add(12*time.Hour))
+	const truth = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ntrue"
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		for name, c := range map[string]struct {
+			records []string
+			conns   int64
+		}{
+			"nothing more":      {[]string{truth}, 1},
+			"in the record":     {[]string{truth + fake}, 2},
+			"in the next":       {[]string{truth, fake}, 2},
+			"part of a message": {[]string{truth, "H"}, 2},
+		} {
+			s := play(t, func(conn net.Conn, _ *bufio.Reader, _ int) {
+				under := &corked{Conn: conn}
+				tc := tls.Server(under, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: version, MaxVersion: version})
+				for r := bufio.NewReader(tc); ; {
+					if _, _, ok := readHead(r); !ok {
+						return
+					}
+					under.cork()
+					for _, record := range c.records {
+						_, _ = io.WriteString(tc, record)
+					}
+					under.flush()
+				}
+			})
+			up := upstream(t, "https://"+s.addr, func(o *origin.Options) { o.RootCAs = roots })
+			for range 2 {
+				if _, body, err := fetch(t, up, "GET"); body != "true" || err != nil {
+					t.Errorf("%s: %q, %v", name, body, err)
+				}
+			}
+			if n := s.conns.Load(); n != c.conns {
+				t.Errorf("%s: %d connections, want %d", name, n, c.conns)
+			}
+		}
+	}
+}
+
+// A corked connection writes what comes in one piece.
+type corked struct {
+	net.Conn
+	on   bool
+	held []byte
+}
+
+func (c *corked) cork() { c.on = true }
+
+func (c *corked) flush() {
+	_, _ = c.Conn.Write(c.held)
+	c.on, c.held = false, nil
+}
+
+func (c *corked) Write(p []byte) (int, error) {
+	if !c.on {
+		return c.Conn.Write(p)
+	}
+	c.held = append(c.held, p...)
+	return len(p), nil
 }
 
 func TestMSG22_TLSNeedsItsAlert(t *testing.T) {

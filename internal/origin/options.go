@@ -50,13 +50,14 @@ type Options struct {
 	ResponseHeaderTimeout time.Duration
 
 	// StallTimeout is how long the origin may neither send an octet of a
-	// body we wait for nor take one of ours. The pace of the client does not
-	// count, nor do the pauses of an upgraded connection. Default 60 s;
-	// negative: no limit.
+	// body we wait for nor take one of ours; for the latter it may have up to
+	// a quarter less. The pace of the client does not count, nor do the pauses
+	// of an upgraded connection. Default 60 s; negative: no limit.
 	StallTimeout time.Duration
 
-	// MaxConns bounds the connections, MaxIdle those of them that wait for
-	// work, IdleTimeout for how long. Defaults 256, MaxConns and 30 s.
+	// MaxConns bounds the connections, but for upgraded ones, MaxIdle those of
+	// them that wait for work, IdleTimeout for how long. Defaults 256, MaxConns
+	// and 30 s.
 	MaxConns    int
 	MaxIdle     int
 	IdleTimeout time.Duration
@@ -69,7 +70,8 @@ type Options struct {
 	Resolver *net.Resolver
 
 	// Dial opens the transport connection to addr (host:port); the context
-	// carries ConnectTimeout. Nil: TCP with keep-alive probes.
+	// carries ConnectTimeout. Where it is no socket (syscall.Conn), octets that
+	// come while it is idle are not noticed. Nil: TCP with keep-alive probes.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
@@ -84,7 +86,6 @@ const (
 	defaultMaxHead         = 64 << 10
 
 	expectContinueTimeout = time.Second
-	readBuffer            = 16 << 10 // must hold maxTrailer, or net/http refuses it
 )
 
 // complete returns o with defaults in place of zeros, or says what to mend.

@@ -294,6 +294,41 @@ func TestFWD11_NothingAdded(t *testing.T) {
 	}
 }
 
+func TestFWD16_ContentThatNobodyMeasured(t *testing.T) {
+	got := make(chan string, 1)
+	s := play(t, func(c net.Conn, r *bufio.Reader, _ int) {
+		for {
+			req, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			b, _ := io.ReadAll(req.Body)
+			got <- fmt.Sprint(req.TransferEncoding, req.Header["Content-Length"], string(b))
+			_, _ = io.WriteString(c, "HTTP/1.1 204 x\r\n\r\n")
+		}
+	})
+	up := s.upstream(t)
+	for _, c := range []struct{ method, content, want string }{
+		{"GET", "", "[] []"},
+		{"DELETE", "body", "[chunked] []body"},
+		{"POST", "", "[chunked] []"},
+		{"POST", "body", "[chunked] []body"},
+	} {
+		req := request(t, t.Context(), c.method, "/", io.NopCloser(strings.NewReader(c.content)))
+		resp, err := up.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if g := <-got; g != c.want {
+			t.Errorf("%s %q: the origin got %q, want %q", c.method, c.content, g, c.want)
+		}
+	}
+	if n := s.conns.Load(); n != 1 {
+		t.Errorf("%d connections, want 1", n)
+	}
+}
+
 func TestCCP19_CacheControlNotAdded(t *testing.T) {
 	const (
 		alone  = "HTTP/1.1 200 OK\r\nPragma: no-cache\r\nContent-Length: 1\r\n\r\nx"

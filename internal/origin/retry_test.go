@@ -196,6 +196,52 @@ func TestMSG06_BothFramingsEndTheConnection(t *testing.T) {
 	}
 }
 
+func TestRS16_UnsentContentEndsTheConnection(t *testing.T) {
+	s := play(t, func(c net.Conn, r *bufio.Reader, _ int) {
+		for {
+			if _, _, ok := readHead(r); !ok {
+				return
+			}
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx") // early
+		}
+	})
+	up := s.upstream(t)
+	r, w := io.Pipe()
+	defer w.Close()
+	req := request(t, t.Context(), "POST", "/", r)
+	req.ContentLength = 10
+	resp, err := up.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(resp.Body); string(b) != "x" || err != nil {
+		t.Errorf("%q, %v", b, err)
+	}
+	_ = resp.Body.Close()
+	if _, body, err := fetch(t, up, "GET"); body != "x" || err != nil {
+		t.Errorf("%q, %v", body, err)
+	}
+	if n := s.conns.Load(); n != 2 {
+		t.Errorf("%d connections, want 2", n)
+	}
+}
+
+// An origin that refuses content closes without reading it, and its answer is there.
+func TestFWD16_EarlyRefusal(t *testing.T) {
+	s := play(t, func(c net.Conn, r *bufio.Reader, _ int) {
+		if _, _, ok := readHead(r); ok {
+			_, _ = io.WriteString(c, "HTTP/1.1 413 x\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx")
+			_ = c.(*net.TCPConn).CloseRead()
+		}
+	})
+	req := request(t, t.Context(), "POST", "/", io.NopCloser(endless{}))
+	resp, err := s.upstream(t).RoundTrip(req)
+	if err != nil || resp.StatusCode != 413 {
+		t.Fatalf("%v, %v", resp, err)
+	}
+	_ = resp.Body.Close()
+}
+
 func TestGO07_UploadFailureIsTheClients(t *testing.T) {
 	s := play(t, func(_ net.Conn, r *bufio.Reader, _ int) {
 		_, _ = io.Copy(io.Discard, r)
@@ -276,6 +322,45 @@ func TestFWD16_StreamsBothWays(t *testing.T) {
 		t.Fatalf("%q, %v", b, err)
 	}
 	_ = resp.Body.Close()
+}
+
+// What has come of a body is handed out before more is waited for.
+func TestFWD16_NothingIsKeptBack(t *testing.T) {
+	const ok = "HTTP/1.1 200 OK\r\n"
+	for name, parts := range map[string][]string{
+		"length":            {ok + "Content-Length: 10\r\n\r\nhello", "world"},
+		"until close":       {ok + "\r\nhello", "world"},
+		"within a chunk":    {ok + "Transfer-Encoding: chunked\r\n\r\na\r\nhello", "world\r\n0\r\n\r\n"},
+		"behind a chunk":    {ok + "Transfer-Encoding: chunked\r\n\r\n5\r\nhello", "\r\n5\r\nworld\r\n0\r\n\r\n"},
+		"within a line end": {ok + "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r", "\n5\r\nworld\r\n0\r\n\r\n"},
+		"behind a size":     {ok + "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n5\r\n", "world\r\n0\r\n\r\n"},
+		"before the last":   {ok + "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", "5\r\nworld\r\n0\r\n\r\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := make(chan struct{})
+			s := play(t, func(c net.Conn, r *bufio.Reader, _ int) {
+				if _, _, ok := readHead(r); ok {
+					_, _ = io.WriteString(c, parts[0])
+					<-got
+					_, _ = io.WriteString(c, parts[1])
+				}
+			})
+			resp, err := s.upstream(t).RoundTrip(request(t, t.Context(), "GET", "/", nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			buf := make([]byte, 64<<10)
+			n, err := resp.Body.Read(buf)
+			if string(buf[:n]) != "hello" || err != nil {
+				t.Errorf("%q, %v", buf[:n], err)
+			}
+			close(got)
+			if b, err := io.ReadAll(resp.Body); string(b) != "world" || err != nil {
+				t.Errorf("%q, %v", b, err)
+			}
+			_ = resp.Body.Close()
+		})
+	}
 }
 
 func TestORG_LargeBodyKeepsConnection(t *testing.T) {

@@ -14,10 +14,10 @@ type tickets struct {
 	mu     sync.Mutex
 	turn   uint64
 	held   map[uint64]int // by turn
-	passed chan struct{}  // closed when one is given back
+	passed chan struct{}  // closed when one is given back; nil: nobody waits for that
 }
 
-func (t *tickets) init() { t.held, t.passed = map[uint64]int{}, make(chan struct{}) }
+func (t *tickets) init() { t.held = map[uint64]int{} }
 
 // A Ticket is one of those. Exactly one of its holders calls End, once.
 type Ticket struct {
@@ -48,8 +48,10 @@ func (k Ticket) End() {
 	defer t.mu.Unlock()
 	if t.held[k.turn]--; t.held[k.turn] == 0 {
 		delete(t.held, k.turn)
-		close(t.passed)
-		t.passed = make(chan struct{})
+		if t.passed != nil {
+			close(t.passed)
+			t.passed = nil
+		}
 	}
 }
 
@@ -61,6 +63,9 @@ func (t *tickets) await(ctx context.Context) error {
 	t.mu.Unlock()
 	for {
 		t.mu.Lock()
+		if t.passed == nil {
+			t.passed = make(chan struct{})
+		}
 		passed, open := t.passed, false
 		for turn := range t.held {
 			open = open || turn <= before

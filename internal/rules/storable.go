@@ -127,11 +127,14 @@ func refusesCookie(res *Stored, terms *Terms) bool {
 	return false
 }
 
+// forProxies are the fields that are for the proxies on the way of one message.
+var forProxies = []string{"Proxy-Authenticate", "Proxy-Authentication-Info", "Proxy-Authorization"}
+
 // Withheld are the fields that are not kept with res: credentials for proxies
 // (RFC 9111 §3.1), those a qualified private names (§5.2.2.7), and Set-Cookie
 // where the operator strips it.
 func Withheld(res *Stored, terms *Terms) []string {
-	names := []string{"Proxy-Authenticate", "Proxy-Authentication-Info", "Proxy-Authorization"}
+	names := slices.Clone(forProxies)
 	if !terms.Private {
 		names = append(names, res.Policy.PrivateFields...)
 	}
@@ -141,14 +144,28 @@ func Withheld(res *Stored, terms *Terms) []string {
 	return names
 }
 
+// withholds tells whether res has fields that are withheld.
+func withholds(res *Stored, terms *Terms) bool {
+	for name := range res.Header {
+		if slices.Contains(forProxies, name) || res.Withholds(name, terms) {
+			return true
+		}
+	}
+	return false
+}
+
 // Withholds tells whether a field of s, which may have been kept by other terms, is not
 // given away by these.
 func (s *Stored) Withholds(name string, terms *Terms) bool {
 	return terms.SetCookie == CookieStrip && name == "Set-Cookie" || !terms.Private && slices.Contains(s.Policy.PrivateFields, name)
 }
 
-// Kept is res as it is kept: without the fields that are withheld.
+// Kept is res as it is kept: without the fields that are withheld. It is res itself if
+// there are none, and must not be changed.
 func Kept(res *Stored, terms *Terms) *Stored {
+	if !withholds(res, terms) {
+		return res
+	}
 	kept := *res
 	kept.Header = maps.Clone(res.Header)
 	for _, name := range Withheld(res, terms) {
