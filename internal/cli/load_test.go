@@ -4,6 +4,9 @@ package cli
 
 import (
 	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -16,6 +19,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/larderhq/larder/internal/certs/certstest"
 )
 
 // peak is the largest memory that the process has used so far, in octets.
@@ -269,4 +274,109 @@ func atWork(t *testing.T, url string, client int, answered func()) (n int) {
 			return n + 1
 		}
 	}
+}
+
+// The same in HTTP/2, where one connection has many requests running: those that the server takes
+// are answered whole, and of the others, which it says that it did not take, nothing has come to
+// the origin, so that a client may send them elsewhere (R-21, RFC 9113 §6.8).
+func TestStopUnderLoad_HTTP2(t *testing.T) {
+	var taken sync.Map // queries that came to the origin
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		taken.Store(r.URL.RawQuery, true)
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Errorf("an upload: %v", err)
+		}
+		w.Header().Set("Cache-Control", "max-age=600")
+		fmt.Fprint(w, strings.Repeat("x", 20_000+len(body)))
+	}))
+	defer origin.Close()
+	authority := certstest.New(t)
+	cert, key := authority.Write(t.TempDir(), "c", "127.0.0.1")
+	for round := range 20 {
+		p := start(t, origin.URL, "--log", "off", "--https", "127.0.0.1:0", "--cert", cert+","+key)
+		var asking sync.WaitGroup
+		var answered, left atomic.Int64
+		busy := make(chan struct{})
+		for client := range 4 {
+			c := once(&tls.Config{RootCAs: authority.Pool, MinVersion: tls.VersionTLS12})
+			for n := range 8 {
+				name := fmt.Sprintf("round %d, client %d, loop %d", round, client, n)
+				asking.Go(func() {
+					defer left.Add(1)
+					for i := 0; ; i++ {
+						id := fmt.Sprintf("%d/%d/%d/%d", round, client, n, i)
+						err := askLarge(t.Context(), c, p.url, id, (i+n)%10)
+						if errors.Is(err, errSecond) {
+							if _, ok := taken.Load(id); ok {
+								t.Errorf("%s, request %d came to the origin, and the client is told that it was not taken", name, i)
+							}
+							return
+						}
+						if err != nil {
+							t.Errorf("%s, request %d: %v", name, i, err)
+							return
+						}
+						if answered.Add(1) == 400 {
+							close(busy)
+						}
+					}
+				})
+			}
+		}
+		<-busy
+		if n := left.Load(); n > 0 {
+			t.Errorf("round %d: %d loops had ended before the signal", round, n)
+		}
+		p.signal(t)
+		asking.Wait()
+		if err := <-p.exited; err != nil {
+			t.Errorf("round %d: after SIGTERM: %v", round, err)
+		}
+	}
+}
+
+// errSecond is what a client of once gets instead of a second connection.
+var errSecond = errors.New("the server wants no more of this client")
+
+// once makes a client that speaks HTTP/2 over one connection. What the server does not take there it
+// would send again over another one, and fails with errSecond.
+func once(trust *tls.Config) *http.Client {
+	second := new(http.Protocols)
+	second.SetHTTP2(true)
+	var dialed atomic.Bool
+	return &http.Client{Transport: &http.Transport{
+		TLSClientConfig: trust, Protocols: second, MaxConnsPerHost: 1,
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if dialed.Swap(true) {
+				return nil, errSecond
+			}
+			return new(net.Dialer).DialContext(ctx, network, addr)
+		},
+	}}
+}
+
+// askLarge asks for what is stored, or, in two of ten kinds, has the origin asked for something
+// called id, and wants all of it.
+func askLarge(ctx context.Context, c *http.Client, url, id string, kind int) error {
+	method, path, upload := http.MethodGet, "/hit", ""
+	switch kind {
+	case 0:
+		path = "/miss?" + id
+	case 1:
+		method, path, upload = http.MethodPost, "/?"+id, strings.Repeat("y", 5000)
+	}
+	r, err := http.NewRequestWithContext(ctx, method, url+path, strings.NewReader(upload))
+	if err != nil {
+		return err
+	}
+	a, err := c.Do(r)
+	if err != nil {
+		return err
+	}
+	defer a.Body.Close()
+	if size, err := io.Copy(io.Discard, a.Body); err != nil || size != int64(20_000+len(upload)) || a.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s, %d octets, %v", a.Status, size, err)
+	}
+	return nil
 }

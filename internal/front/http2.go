@@ -133,7 +133,7 @@ type standingBody struct {
 // Close implements h2.Body.
 func (b *standingBody) Close(sent int64, fault error) {
 	_ = b.Pinned.Close()
-	t := b.p.tell // a copy: the prompter is the reader's
+	t := &b.p.tell
 	t.now, t.wall = b.p.s.opt.Clock()
 	t.observe(b.answer, b.p.addr, false, sent, b.began, fault)
 }

@@ -43,7 +43,8 @@ func (w *wire) open() {
 
 func (w *wire) Read(p []byte) (int, error) {
 	if w.file != nil {
-		return w.file.Read(p)
+		n, err := w.file.Read(p)
+		return n, bare(err)
 	}
 	if w.dry {
 		return 0, errDry
@@ -60,9 +61,20 @@ func (w *wire) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// bare takes off an error what a file says of itself: crypto/tls has to see that a deadline
+// passes, and is no end.
+func bare(err error) error {
+	var of *os.PathError
+	if errors.As(err, &of) {
+		return of.Err
+	}
+	return err
+}
+
 func (w *wire) Write(p []byte) (int, error) {
 	if w.file != nil {
-		return w.client.loop.s.opt.Limits.write(w.file, &w.armed, p) // as sill does
+		n, err := w.client.loop.s.opt.Limits.write(w.file, &w.armed, p) // as sill does
+		return n, bare(err)
 	}
 	w.out = append(w.out, p...)
 	return len(p), nil

@@ -133,3 +133,30 @@ func TestStalledByTLS(t *testing.T) {
 		}
 	}
 }
+
+// A client by TLS that net/http has had, and has waited for in vain, is its loop's again and
+// goes on.
+func TestLentByTLS(t *testing.T) {
+	v := newVault(t, Limits{})
+	c := v.dial(tls.VersionTLS13)
+	in := bufio.NewReader(c)
+	for n := range 3 {
+		for _, line := range []string{"POST /1", "GET /2"} {
+			if _, err := io.WriteString(c, request(line, "Content-Length: 0")); err != nil {
+				t.Fatal(err)
+			}
+			a, err := http.ReadResponse(in, nil)
+			if err != nil {
+				t.Fatalf("round %d, %s: %v", n, line, err)
+			}
+			if _, err := io.Copy(io.Discard, a.Body); err != nil {
+				t.Fatal(err)
+			}
+			for late := time.Now().Add(10 * time.Second); v.lent.Load() > 0; runtime.Gosched() {
+				if time.Now().After(late) {
+					t.Fatal("it is not given back")
+				}
+			}
+		}
+	}
+}

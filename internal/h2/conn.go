@@ -17,9 +17,11 @@ import (
 const (
 	roomLen = 4 << 10  // octets that are read at once, until frames are longer
 	outLen  = 32 << 10 // octets of frames that go out in one write; with as many again waiting, nothing is read
-	linger  = 250 * time.Millisecond
-	// What a client may still send after the last frame was.
-	lingerOctets = 64 << 10
+
+	// How long a client may take to hear of the end, and what it may send meanwhile: closing
+	// with octets unread would reset the connection, and the end would be lost.
+	linger       = time.Second
+	lingerOctets = 2 * connWindow
 )
 
 // errGone is what a Handler hears when its client does not want the answer any more.
@@ -48,10 +50,11 @@ type conn struct {
 
 	mu      sync.Mutex // guards what follows, and all of streams that says nothing else
 	streams map[uint32]*stream
-	orphans int // Handlers that are running for streams that are over
-	held    int // octets of heads that Handlers have
+	running int       // Handlers, with those whose streams are over and who have not noticed yet
+	line    []*stream // those that wait for a Handler, because so many are running
+	held    int       // octets of heads that Handlers have
 	last    uint32
-	resets  [16]uint32 // streams that we have reset last: what still comes for them is nothing wrong
+	resets  [2 * Streams]uint32 // streams that we have reset last: what still comes for them is nothing wrong
 	reset   int
 
 	window   int64 // octets of content that the client takes
@@ -60,7 +63,8 @@ type conn struct {
 	owed     int64
 	unshrunk bool // a client that remembers less than we could have it does not know yet that we never do
 
-	out     []byte    // frames that are not sent yet: from outs
+	out     []byte    // frames that are not sent yet
+	box     *[]byte   // what out came in from outs; nil: it did not
 	queue   []*stream // those that have content to send
 	turns   uint64    // that streams had so far
 	writing bool      // somebody sends
@@ -69,8 +73,10 @@ type conn struct {
 
 	calm       purse // for frames that only keep us busy
 	patience   purse // for streams that come to nothing
-	active     int64 // when something last came, Unix nanoseconds
-	unfinished int64 // since when a head is incomplete; 0: none is
+	pace       pace  // at which the client takes content
+	looked     int64 // when that was last seen to, Unix nanoseconds
+	active     int64 // when a request last began or ended
+	unfinished int64 // since when a head is waited for that is incomplete; 0: none is
 	goingAway  int64 // since when the client knows that it should ask no more; 0: it does not
 	final      bool  // it knows what was the last that we answer
 	farewell   bool  // nothing is sent any more after out
@@ -91,7 +97,22 @@ func newConn(s *Server, nc net.Conn, state *tls.ConnectionState) *conn {
 	if s.opt.Prompt != nil {
 		c.prompt = s.opt.Prompt(c.addr, state)
 	}
+	c.greet()
 	return c
+}
+
+// greet says what has to be said before all else (RFC 9113 §3.4).
+func (c *conn) greet() {
+	settings := []byte{}
+	for _, s := range [...]struct {
+		id    uint16
+		value uint32
+	}{{settingStreams, Streams}, {settingWindow, streamWindow}, {settingHeaderList, uint32(c.s.opt.Head)}, {settingNoOldPriorities, 1}} {
+		settings = appendSetting(settings, s.id, s.value)
+	}
+	c.ready()
+	c.out = append(appendFrameHeader(c.out, len(settings), frameSettings, 0, 0), settings...)
+	c.out = appendWindowUpdate(c.out, 0, connWindow-defaultWindow)
 }
 
 // A purse is what a client may do of what costs us more than it, for nothing. It is filled up
@@ -105,15 +126,6 @@ func (p *purse) pay(n int) bool { p.left -= n; return p.left >= 0 }
 // serve reads until the connection is over.
 func (c *conn) serve() {
 	c.mu.Lock()
-	settings := []byte{}
-	for _, s := range [...]struct {
-		id    uint16
-		value uint32
-	}{{settingStreams, Streams}, {settingWindow, streamWindow}, {settingHeaderList, uint32(c.s.opt.Head)}, {settingConnect, 1}, {settingNoOldPriorities, 1}} {
-		settings = appendSetting(settings, s.id, s.value)
-	}
-	c.out = append(appendFrameHeader(c.out, len(settings), frameSettings, 0, 0), settings...)
-	c.out = appendWindowUpdate(c.out, 0, connWindow-defaultWindow)
 	c.send(nil)
 	c.mu.Unlock()
 
@@ -126,7 +138,8 @@ func (c *conn) serve() {
 		}
 		c.bid(f.code)
 	}
-	c.abandon(err)
+	c.fail(err)
+	_ = c.nc.Close() // which may wait for a client that takes nothing
 	c.mu.Lock()
 	for c.writing {
 		c.written.Wait()
@@ -158,8 +171,14 @@ func (c *conn) bid(why code) {
 	}
 }
 
-// abandon ends the connection at once.
+// abandon ends the connection at once, and waits for nobody.
 func (c *conn) abandon(err error) {
+	c.fail(err)
+	go c.nc.Close()
+}
+
+// fail ends what the connection is for. It has to be closed then.
+func (c *conn) fail(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err == nil {
@@ -173,7 +192,6 @@ func (c *conn) abandon(err error) {
 		c.end(id, st, c.err)
 	}
 	c.written.Broadcast()
-	_ = c.nc.Close()
 }
 
 // read handles what comes, until the connection is over.
@@ -186,7 +204,7 @@ func (c *conn) read() error {
 			return err
 		}
 		n := copy(room, c.in[used:])
-		if need := need(room[:n]); need > len(room) {
+		if need := c.need(room[:n]); need > len(room) {
 			room = append(make([]byte, 0, need), room[:n]...)[:need]
 		}
 		m, err := c.nc.Read(room[n:])
@@ -200,9 +218,9 @@ func (c *conn) read() error {
 	}
 }
 
-// need is how much room the frame takes that b begins with.
-func need(b []byte) int {
-	if len(b) < frameHeaderLen {
+// need is how much room the frame takes that b begins with, which step has seen.
+func (c *conn) need(b []byte) int {
+	if len(b) < frameHeaderLen || c.head.kind == 0 { // that is a piece of the preface
 		return 0
 	}
 	if h := readFrameHeader(b); h.kind != frameData {
@@ -216,7 +234,8 @@ func need(b []byte) int {
 func (c *conn) batch() (used int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.active = c.s.now.Load()
+	began, since := c.s.now.Load(), c.unfinished
+	c.unfinished = 0 // as long as we do not wait for the client
 	c.ready()
 	in, whole := c.in, false
 	for err == nil && !c.farewell && c.err == nil {
@@ -228,9 +247,11 @@ func (c *conn) batch() (used int, err error) {
 		whole = whole || !c.within
 		if len(c.out) >= outLen {
 			c.send(nil)
+			c.ready()
 		}
 	}
 	c.send(nil)
+	now := c.s.now.Load()
 	switch {
 	case err != nil:
 	case c.err != nil:
@@ -238,9 +259,10 @@ func (c *conn) batch() (used int, err error) {
 	case c.farewell:
 		err = errDrained
 	case len(in) == 0 && !c.within && c.greeted:
-		c.unfinished = 0
-	case whole || c.unfinished == 0:
-		c.unfinished = c.active
+	case whole || since == 0:
+		c.unfinished = now
+	default:
+		c.unfinished = since + now - began
 	}
 	return len(c.in) - len(in), err
 }
@@ -359,7 +381,7 @@ func (c *conn) continuation(h frameHeader, p []byte) error {
 		return &fault{enhanceYourCalm, "a header block is too long (RFC 9113 10.5.1)"}
 	}
 	const small = 1 << 10
-	if len(p) < small && !c.calm.pay(100) { // nobody cuts so small for good
+	if len(p) < small && !h.has(flagEndHeaders) && !c.calm.pay(100) { // nobody cuts so small for good
 		return errTooBusy
 	}
 	c.block = append(c.block, p...)
@@ -407,7 +429,7 @@ func (c *conn) priorityUpdate(h frameHeader, p []byte) error {
 
 func (c *conn) resetByClient(h frameHeader, p []byte) error {
 	switch {
-	case h.stream == 0 || h.stream > c.last:
+	case c.isIdle(h.stream):
 		return &fault{protocolError, "RST_STREAM of no stream (RFC 9113 6.4)"}
 	case len(p) != 4:
 		return &fault{frameSizeError, "RST_STREAM is not of its length (RFC 9113 6.4)"}
@@ -500,11 +522,13 @@ func (c *conn) windowUpdate(h frameHeader, p []byte) error {
 		}
 		return nil
 	}
-	if h.stream > c.last {
+	if c.isIdle(h.stream) {
 		return &fault{protocolError, "WINDOW_UPDATE on a stream that is idle (RFC 9113 5.1)"}
 	}
 	st := c.streams[h.stream]
 	switch {
+	case h.stream > c.last:
+		return nil // it came too late, and the client will know
 	case n == 0:
 		return c.wrong(h.stream, protocolError)
 	case st == nil:
@@ -540,6 +564,10 @@ func (c *conn) refuse(id uint32, why code) {
 		c.end(id, st, errGone)
 	}
 }
+
+// isIdle tells whether no request has begun a stream (RFC 9113 §5.1). Once we have said which
+// was the last that we answer, others may begin and are not looked at.
+func (c *conn) isIdle(id uint32) bool { return id%2 == 0 || id > c.last && !c.final }
 
 // wasReset tells whether we have reset a stream not long ago.
 func (c *conn) wasReset(id uint32) bool { return slices.Contains(c.resets[:], id) }
@@ -608,8 +636,14 @@ func (c *conn) look(now int64) {
 	}
 	c.calm.earn(c.calm.gain)
 	c.patience.earn(c.patience.gain)
+	passed := now - c.looked
+	c.looked = now
+	// A client is to blame for its windows alone: what waits for its turn behind others, or for
+	// room below us, does not wait for it.
+	stuck := c.window <= 0 && len(c.queue) > 0 && c.pace.tooSlow(passed, o)
 	for id, st := range c.streams {
-		if st.stalls(now, o) {
+		st.hasten(now, o)
+		if st.queued && (stuck || st.window <= 0 && st.pace.tooSlow(passed, o)) {
 			c.refuse(id, cancelled)
 		}
 	}

@@ -29,7 +29,7 @@ const (
 	flagPriority   = 0x20
 )
 
-// Settings (RFC 9113 §6.5.2, RFC 8441 §3, RFC 9218 §2.1).
+// Settings (RFC 9113 §6.5.2, RFC 9218 §2.1).
 const (
 	settingTableSize       = 0x1
 	settingPush            = 0x2
@@ -37,7 +37,6 @@ const (
 	settingWindow          = 0x4
 	settingFrame           = 0x5
 	settingHeaderList      = 0x6
-	settingConnect         = 0x8
 	settingNoOldPriorities = 0x9
 )
 

@@ -22,11 +22,10 @@ type Request struct {
 	// Fields are in the order they came in, with names in lower case; Cookie is one.
 	Fields []Field
 
-	protocol []byte // of an extended CONNECT (RFC 8441 §4)
-	length   int64  // of the content; negative: nobody knows
-	urgency  int8   // RFC 9218 §4.1
-	mixed    bool   // incremental (RFC 9218 §4.2)
-	cookie   []byte // the crumbs together
+	length  int64  // of the content; negative: nobody knows
+	urgency int8   // RFC 9218 §4.1
+	mixed   bool   // incremental (RFC 9218 §4.2)
+	cookie  []byte // the crumbs together
 }
 
 // A Field is a line of a header section.
@@ -39,12 +38,15 @@ type Field struct {
 // sharedLen is how long a field has to be for its text to be that of the table, in octets.
 const sharedLen = 64
 
+// handlerField is about what a line of a http.Header takes beside its octets.
+const handlerField = 96
+
 // size is what a field takes that a Handler has, in octets.
 func (f *Field) size() int {
 	if f.shared() {
-		return fieldOverhead
+		return handlerField
 	}
-	return len(f.Name) + len(f.Value) + fieldOverhead
+	return len(f.Name) + len(f.Value) + handlerField
 }
 
 // shared tells whether the text of the table is used, so that what a client has said once is
@@ -58,9 +60,10 @@ var cookieName = []byte("cookie")
 var (
 	errPseudo     = errors.New("the pseudo-header fields are not those of a request (RFC 9113 8.3)")
 	errName       = errors.New("a field name is no token in lower case (RFC 9113 8.2.1)")
-	errValue      = errors.New("a field value has a control character, or blanks around it (RFC 9113 8.2.1)")
+	errValue      = errors.New("a field value has a control character (RFC 9113 8.2.1)")
 	errConnection = errors.New("a field of the connection, which HTTP/2 has not (RFC 9113 8.2.2)")
 	errPath       = errors.New("the path is none (RFC 9113 8.3.1)")
+	errAuthority  = errors.New("the authority is no host and port (RFC 9113 8.3.1)")
 	errHost       = errors.New("another host in the Host field than in :authority (RFC 9113 8.3.1)")
 	errLength     = errors.New("the length of the content is none, or two (RFC 9110 8.6)")
 )
@@ -70,18 +73,19 @@ var (
 func (r *Request) read(d *decoder) error {
 	*r = Request{Fields: r.Fields[:0], cookie: r.cookie[:0], length: -1, urgency: defaultUrgency}
 	var host []byte
+	regular := false
 	for _, s := range d.spans {
 		name, value := d.field(s)
-		value = bytes.Trim(value, " \t")
 		if !soundValue(value) {
 			return errValue
 		}
 		if name = name[:len(name):len(name)]; len(name) > 0 && name[0] == ':' {
-			if len(r.Fields) > 0 || len(r.cookie) > 0 || !r.pseudo(name, value) {
+			if regular || !r.pseudo(name, value) {
 				return errPseudo
 			}
 			continue
 		}
+		regular, value = true, bytes.Trim(value, " \t")
 		if !soundName(name) {
 			return errName
 		}
@@ -106,7 +110,7 @@ func (r *Request) read(d *decoder) error {
 			continue
 		case "content-length":
 			n, err := strconv.ParseUint(string(value), 10, 63)
-			if err != nil || r.length >= 0 && r.length != int64(n) {
+			if err != nil || r.length >= 0 || len(value) > 1 && value[0] == '0' {
 				return errLength
 			}
 			r.length = int64(n)
@@ -131,13 +135,18 @@ func (r *Request) complete(host []byte) error {
 	if len(r.Method) == 0 || len(r.Authority) == 0 {
 		return errPseudo
 	}
-	if string(r.Method) == http.MethodConnect && r.protocol == nil {
+	for _, c := range r.Authority {
+		if !authorityOctet(c) {
+			return errAuthority
+		}
+	}
+	if string(r.Method) == http.MethodConnect {
 		if r.Scheme != nil || r.Path != nil {
 			return errPseudo
 		}
 		return nil
 	}
-	if r.protocol != nil && string(r.Method) != http.MethodConnect || string(r.Scheme) != "https" && string(r.Scheme) != "http" {
+	if string(r.Scheme) != "https" && string(r.Scheme) != "http" {
 		return errPseudo
 	}
 	if string(r.Path) == "*" && string(r.Method) == http.MethodOptions {
@@ -170,8 +179,6 @@ func (r *Request) pseudo(name, value []byte) bool {
 		to = &r.Authority
 	case ":path":
 		to = &r.Path
-	case ":protocol":
-		to = &r.protocol
 	default:
 		return false
 	}
@@ -181,6 +188,14 @@ func (r *Request) pseudo(name, value []byte) bool {
 	*to = value[:len(value):len(value)]
 	return true
 }
+
+// authorityOctet tells whether c may be in a host or its port (RFC 3986 §3.2): what comes
+// before an @ is for nobody's eyes, and no part of it.
+func authorityOctet(c byte) bool {
+	return 'a' <= c && c <= 'z' || '0' <= c && c <= ':' || 'A' <= c && c <= 'Z' || bytes.IndexByte(authorityMarks, c) >= 0
+}
+
+var authorityMarks = []byte("-._~%!$&'()*+,;=[]")
 
 // soundName tells whether b is a token without capital letters.
 func soundName(b []byte) bool {
@@ -193,17 +208,16 @@ func soundName(b []byte) bool {
 }
 
 // soundValue tells whether b may be the value of a field: with nothing in it that could end
-// a line elsewhere, and no blanks around it.
+// a line elsewhere. Blanks around it make a request malformed too (RFC 9113 §8.2.1), but the
+// client of Node sends them; they are no part of the value (RFC 9110 §5.5).
 func soundValue(b []byte) bool {
 	for _, c := range b {
 		if c < ' ' && c != '\t' || c == 0x7f {
 			return false
 		}
 	}
-	return len(b) == 0 || !blank(b[0]) && !blank(b[len(b)-1])
+	return true
 }
-
-func blank(c byte) bool { return c == ' ' || c == '\t' }
 
 // priority reads a Priority field, of what other than the urgency u and whether it is
 // incremental nothing is known here (RFC 9218 §4). What is not understood changes nothing.

@@ -3,6 +3,7 @@ package h2
 import (
 	"bytes"
 	"sync"
+	"time"
 )
 
 // outs are what frames are gathered in.
@@ -14,16 +15,26 @@ var outs = sync.Pool{New: func() any {
 // ready has room for frames in out.
 func (c *conn) ready() {
 	if c.out == nil {
-		c.out = *outs.Get().(*[]byte)
+		c.box = outs.Get().(*[]byte)
+		c.out = *c.box
 	}
 }
 
-// release gives the room of frames back that are sent.
-func release(b []byte) {
-	if cap(b) > 0 && cap(b) <= 2*(outLen+2*frameLen) {
-		b = b[:0]
-		outs.Put(&b)
+// release gives the room of frames back that are sent, with the box it came in.
+func release(b []byte, box *[]byte) {
+	if box != nil && cap(b) <= 2*(outLen+2*frameLen) {
+		*box = b[:0]
+		outs.Put(box)
 	}
+}
+
+// await waits until so much is sent that a Handler may add to it. It reports false if st is
+// over. The caller holds mu.
+func (c *conn) await(st *stream) bool {
+	for c.writing && len(c.out) > outLen && !st.over {
+		c.written.Wait()
+	}
+	return !st.over
 }
 
 // send sends what there is, unless somebody does already: once for the reader, who is no
@@ -69,27 +80,26 @@ func (c *conn) sendRest() {
 func (c *conn) sent() {
 	c.writing = false
 	if c.out != nil && len(c.out) == 0 {
-		release(c.out)
-		c.out = nil
+		release(c.out, c.box)
+		c.out, c.box = nil, nil
 	}
 	c.written.Broadcast()
 }
 
 // write sends out.
 func (c *conn) write() {
-	b := c.out
-	c.out = nil
-	c.ready()
+	b, box := c.out, c.box
+	c.out, c.box = nil, nil
 	c.mu.Unlock()
 	_, err := c.nc.Write(b)
 	c.mu.Lock()
-	release(b)
+	release(b, box)
 	if err != nil && c.err == nil {
 		c.err = err
 		for id, st := range c.streams {
 			c.end(id, st, err)
 		}
-		_ = c.nc.Close() // so the reader ends
+		_ = c.nc.SetReadDeadline(time.Unix(1, 0)) // so the reader ends, who closes: that may take long
 	}
 	c.written.Broadcast()
 }
@@ -163,7 +173,7 @@ func (c *conn) prune() {
 // enqueue has the content of st sent in its turn.
 func (c *conn) enqueue(st *stream) {
 	if !st.queued {
-		st.queued, st.stuck, st.taken = true, 0, 0
+		st.queued, st.pace = true, pace{}
 		c.queue = append(c.queue, st)
 	}
 }
@@ -181,8 +191,15 @@ func (c *conn) frameOf(st *stream, p []byte, end bool) {
 	n := int64(len(p))
 	c.window -= n
 	st.window -= n
-	st.taken += n
-	c.calm.earn(2)
+	st.pace.moved += n
+	c.took(n)
+}
+
+// took counts content that goes to the client, which may say of each KiB that it has come
+// and of each frame (RFC 9113 §6.9).
+func (c *conn) took(n int64) {
+	c.pace.moved += n
+	c.calm.earn(2 + int(n)/512)
 }
 
 // sendData sends what a Handler has written.
@@ -193,6 +210,9 @@ func (c *conn) sendData(st *stream) {
 	if st.data = st.data[n:]; len(st.data) == 0 {
 		st.data = nil
 		st.wake.Broadcast()
+	}
+	if end {
+		c.answered(st)
 	}
 }
 
@@ -207,6 +227,7 @@ func (c *conn) sendBody(st *stream) {
 	case st.over:
 		st.closeBody(st.err)
 	case err != nil:
+		st.closeBody(err)
 		c.refuse(st.id, internalError)
 	default:
 		n := st.allowed(min(st.left, int64(len(piece))))
@@ -263,7 +284,7 @@ func (c *conn) instantBody(id uint32, at int, size int64) (ok bool) {
 		c.out = appendFrameHeader(c.out, int(size), frameData, flagEndStream, id)
 		if c.out, ok = c.prompt.Append(c.out); ok {
 			c.window -= size
-			c.calm.earn(2)
+			c.took(size)
 		}
 		return ok
 	}

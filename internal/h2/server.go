@@ -14,18 +14,19 @@ import (
 	"time"
 )
 
-// Streams is how many requests a client may have running on one connection.
+// Streams is how many requests a client may have on one connection, and how many Handlers run
+// for it: one that has given its requests up may ask at once again, and waits for those.
 const Streams = 100
 
 const (
 	// What a client may send of contents on one connection, and for one request, before a
 	// Handler has read it, in octets.
-	connWindow   = 1 << 20
+	connWindow   = 384 << 10
 	streamWindow = 256 << 10
 
 	// mostHeld is how many octets of heads may belong to the requests that a Handler has of
 	// one connection. What they are is as long as we like: a client can have said it with few.
-	mostHeld = 512 << 10
+	mostHeld = 320 << 10
 )
 
 // Options are what a Server is made of.
@@ -59,7 +60,8 @@ type Options struct {
 	Log *slog.Logger
 }
 
-// A Prompt answers requests for which nobody needs to be waited for. It is one goroutine's.
+// A Prompt answers requests for which nobody needs to be waited for. None of its methods
+// runs while another one does, or the Close of one of its Bodies.
 type Prompt interface {
 	// Answer looks for the answer to r, which is GET or HEAD without content. It returns a
 	// status line and fields as HTTP/1.1 has them, each with its end, and how many octets of
@@ -134,7 +136,7 @@ func (s *Server) enter(c *conn) bool {
 		go s.watch()
 	}
 	c.active = s.now.Load()
-	c.unfinished = c.active
+	c.unfinished, c.looked = c.active, c.active
 	s.conns[c] = struct{}{}
 	return true
 }

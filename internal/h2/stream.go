@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,10 +14,12 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // bufferLen is how much a Handler may write before it goes out, unless it is flushed.
-const bufferLen = frameLen
+const bufferLen = 4 << 10
 
 var buffers = sync.Pool{New: func() any {
 	b := make([]byte, 0, bufferLen)
@@ -38,8 +41,7 @@ type stream struct {
 	closed  bool   // the client sends no more
 	over    bool   // it is none of the connection's any more
 	err     error  // why
-	stuck   int64  // since when taken is measured, Unix nanoseconds; 0: not yet
-	taken   int64
+	pace    pace   // at which the client takes content
 
 	// Of a Prompt's answer.
 	body Body
@@ -54,9 +56,10 @@ type stream struct {
 	data    []byte    // what is written: Write waits until it is taken
 	last    bool      // nothing follows data
 	upload  upload
-	held    int  // octets of the request's head
-	expects bool // the client waits for 100 (RFC 9110 §10.1.1)
-	running bool // the Handler is
+	held    int           // octets of the request's head
+	asked   *http.Request // that no Handler has yet
+	expects bool          // the client waits for 100 (RFC 9110 §10.1.1)
+	running bool          // the Handler is
 
 	header http.Header
 	status int // 0: nothing was said yet
@@ -72,17 +75,32 @@ type upload struct {
 	octets  []byte // that have come and nobody has read
 	length  int64  // that was promised; negative: nothing
 	came    int64
-	receive int64 // octets that the client may send
-	owed    int64 // octets that were read, and the client does not know of
-	trailer http.Header
-	done    bool // all of it has come
-	shut    bool // nobody reads any more
+	receive int64       // octets that the client may send
+	owed    int64       // octets that were read, and the client does not know of
+	trailer http.Header // of the request, which is the Handler's until it is told of the end
+	after   http.Header // what has come of that
+	done    bool        // all of it has come
+	cut     bool        // and not all was kept
+	shut    bool        // nobody reads any more
 
 	deadline int64 // for reading, Unix nanoseconds; 0: none
-	since    int64 // since when somebody waits; 0: nobody does
-	waited   int64 // how long that was before, and heard how much came, since both were last compared
-	heard    int64
+	since    int64 // since when somebody waits and pace does not know; 0: nobody does
+	pace     pace
 	late     bool // the client has taken too long
+}
+
+// A pace is how much came or went, in octets, of what we have waited for, in nanoseconds.
+type pace struct{ moved, waited int64 }
+
+// tooSlow counts that we have waited so much longer, and tells whether what came in
+// StallTimeout was too little.
+func (p *pace) tooSlow(waited int64, o *Options) bool {
+	if p.waited += waited; p.waited <= int64(o.StallTimeout) {
+		return false
+	}
+	slow := p.moved < o.Least
+	*p = pace{}
+	return slow
 }
 
 // content is what of a DATA frame has not come yet.
@@ -105,7 +123,7 @@ func (c *conn) data(h frameHeader, rest []byte) (used int, err error) {
 		pad = int(rest[0])
 		used = 1
 	}
-	if h.stream == 0 || h.stream > c.last {
+	if c.isIdle(h.stream) {
 		return 0, &fault{protocolError, "DATA on no stream (RFC 9113 6.1)"}
 	}
 	if c.receive -= int64(h.length); c.receive < 0 {
@@ -119,7 +137,7 @@ func (c *conn) data(h frameHeader, rest []byte) (used int, err error) {
 	c.credit(int64(used)) // the octet that says how much padding there is
 	c.content = content{left: payload + pad, pad: pad, st: st, end: h.has(flagEndStream)}
 	switch {
-	case st == nil && c.wasReset(h.stream):
+	case st == nil && (h.stream > c.last || c.wasReset(h.stream)):
 	case st == nil || st.closed:
 		err = c.wrong(h.stream, streamClosed)
 	default:
@@ -143,10 +161,7 @@ func (c *conn) admit(st *stream, length, payload, padding int64) error {
 		c.refused("the content has another length than it was to have (RFC 9113 8.1.1)")
 		return c.wrong(st.id, protocolError)
 	}
-	if padding > 0 && !st.over {
-		u.receive += padding
-		c.out = appendWindowUpdate(c.out, st.id, padding)
-	}
+	st.restore(padding)
 	return nil
 }
 
@@ -157,9 +172,12 @@ func (c *conn) takeContent(in []byte) int {
 	real := max(min(n, d.left-d.pad), 0)
 	if st := d.st; real > 0 && st != nil && !st.over && !st.upload.shut {
 		st.upload.octets = append(st.upload.octets, in[:real]...)
-		st.upload.heard += int64(real)
+		st.upload.pace.moved += int64(real)
 		st.wake.Broadcast()
 	} else {
+		if st != nil && real > 0 {
+			st.upload.cut = true
+		}
 		c.credit(int64(real))
 	}
 	c.credit(int64(n - real))
@@ -213,7 +231,7 @@ func (c *conn) section(h frameHeader, block []byte) error {
 	if c.final {
 		return nil // the client knows, or will (RFC 9113 §6.8)
 	}
-	c.last = id
+	c.last, c.active = id, c.s.now.Load()
 	c.calm.earn(4)
 	err := c.request.read(&c.dec)
 	over := c.dec.over()
@@ -221,7 +239,7 @@ func (c *conn) section(h frameHeader, block []byte) error {
 	case err != nil && !over:
 		c.refused(err.Error())
 		return c.wrong(id, protocolError)
-	case len(c.streams)+c.orphans >= Streams, c.held+c.request.size() > mostHeld && c.held > 0:
+	case len(c.streams) >= Streams, c.held+c.request.size() > mostHeld && c.held > 0:
 		return c.wrong(id, refusedStream)
 	case over:
 		c.refused("the head is too long or has too many lines (RFC 6585 5)")
@@ -269,16 +287,13 @@ func (c *conn) trailers(st *stream, end bool) error {
 	case !end || c.dec.over() || u.length >= 0 && u.came != u.length:
 		return c.wrong(st.id, protocolError)
 	}
+	u.after = make(http.Header)
 	for _, s := range c.dec.spans {
 		name, value := c.dec.field(s)
 		if !soundName(name) || !soundValue(value) {
 			return c.wrong(st.id, protocolError)
 		}
-		if key := canonical(name); u.trailer != nil {
-			if _, announced := u.trailer[key]; announced {
-				u.trailer[key] = append(u.trailer[key], string(value))
-			}
-		}
+		u.after.Add(canonical(name), string(bytes.Trim(value, " \t")))
 	}
 	st.closed, u.done = true, true
 	st.wake.Broadcast()
@@ -296,7 +311,7 @@ func (c *conn) ask(id uint32, end bool) error {
 	}
 	st := &stream{
 		c: c, id: id, urgency: c.request.urgency, mixed: c.request.mixed, window: c.initial, closed: end,
-		method: q.Method, cancel: cancel, held: c.request.size(), running: true, header: make(http.Header), length: -1,
+		method: q.Method, cancel: cancel, held: c.request.size(), asked: q, header: make(http.Header), length: -1,
 		upload: upload{length: c.request.length, receive: streamWindow, trailer: q.Trailer, done: end},
 	}
 	st.wake.L = &c.mu
@@ -311,50 +326,67 @@ func (c *conn) ask(id uint32, end bool) error {
 	}
 	c.streams[id] = st
 	c.held += st.held
-	go st.run(q)
+	c.line = append(c.line, st)
+	c.start()
 	return nil
+}
+
+// start has Handlers answer those who wait, as far as so many may run.
+func (c *conn) start() {
+	for len(c.line) > 0 && c.running < Streams {
+		st := c.line[0]
+		c.line = slices.Delete(c.line, 0, 1)
+		c.running++
+		st.running = true
+		go st.run(st.asked)
+		st.asked = nil
+	}
 }
 
 // end takes a stream out of the connection, which has ended for err; nil: it was answered.
 // The caller holds mu.
 func (c *conn) end(id uint32, st *stream, err error) {
 	delete(c.streams, id)
+	c.active = c.s.now.Load()
 	st.over, st.err = true, err
-	if st.running {
-		c.orphans++
+	switch {
+	case st.running:
 		st.cancel()
 		st.wake.Broadcast()
+		c.written.Broadcast()
+	case st.asked != nil: // and will not be
+		st.asked = nil
+		st.cancel()
+		c.held -= st.held
+		c.line = slices.DeleteFunc(c.line, func(other *stream) bool { return other == st })
 	}
-	u := &st.upload
-	c.credit(int64(len(u.octets)))
-	u.octets, u.shut = nil, true
+	st.upload.close(c)
 	if st.body != nil && !st.busy {
 		st.closeBody(err)
 	}
 	c.closeIdle()
 }
 
-// stalls tells whether the client keeps a stream from going on, as of now, and calls those
-// back who read for too long.
-func (st *stream) stalls(now int64, o *Options) bool {
+// answered ends a stream whose answer will go out with all there is, if the request is whole
+// too: the client may ask the next thing as soon as it knows, and before the Handler has noticed.
+func (c *conn) answered(st *stream) {
+	if st.closed {
+		c.end(st.id, st, nil)
+		c.patience.earn(1)
+	}
+}
+
+// hasten calls those back who have read for too long, as of now.
+func (st *stream) hasten(now int64, o *Options) {
 	u := &st.upload
-	limit := int64(o.StallTimeout)
-	if u.since != 0 && u.waited+now-u.since > limit && u.heard < o.Least || u.deadline != 0 && now >= u.deadline {
+	slow := u.since != 0 && u.pace.tooSlow(now-u.since, o)
+	if u.since != 0 {
+		u.since = now
+	}
+	if slow || u.deadline != 0 && now >= u.deadline {
 		u.late = true
 		st.wake.Broadcast()
 	}
-	if !st.queued {
-		return false
-	}
-	switch {
-	case st.stuck == 0:
-		st.stuck, st.taken = now, 0
-	case now-st.stuck > limit && st.taken < o.Least:
-		return true
-	case now-st.stuck > limit:
-		st.stuck, st.taken = now, 0
-	}
-	return false
 }
 
 // run has the Handler answer q.
@@ -382,19 +414,18 @@ func (st *stream) finish(well bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	st.running = false
+	c.running--
 	c.held -= st.held
 	st.cancel()
+	c.start()
 	switch {
 	case st.over:
-		c.orphans--
-		c.closeIdle()
 	case !well:
 		c.refuse(st.id, internalError)
 	case !st.closed:
 		c.refuse(st.id, noError) // RFC 9113 §8.1
 	default:
-		c.end(st.id, st, nil)
-		c.patience.earn(1)
+		c.answered(st)
 	}
 	c.sendLater()
 }
@@ -453,29 +484,45 @@ func (st *stream) WriteHeader(status int) {
 		return
 	}
 	st.status, st.sealed = status, st.header.Clone()
-	if lines := st.sealed["Content-Length"]; len(lines) == 1 {
-		if n, err := strconv.ParseUint(lines[0], 10, 63); err == nil {
+	if lines, said := st.sealed["Content-Length"]; said {
+		n, err := strconv.ParseUint(strings.Join(lines, ","), 10, 63)
+		if err == nil && status != http.StatusNoContent { // RFC 9110 §8.6
 			st.length = int64(n)
+		} else {
+			delete(st.sealed, "Content-Length")
 		}
 	}
+	st.unexpect()
 	if _, said := st.sealed["Date"]; !said {
 		st.sealed["Date"] = []string{time.Now().UTC().Format(http.TimeFormat)}
 	}
 }
 
+// unexpect lets nobody say 100 any more.
+func (st *stream) unexpect() {
+	st.c.mu.Lock()
+	defer st.c.mu.Unlock()
+	st.expects = false
+}
+
 func (st *stream) interim(status int) {
+	h := st.header
+	if _, said := h["Content-Length"]; said { // RFC 9110 §8.6
+		h = h.Clone()
+		delete(h, "Content-Length")
+	}
+	if status == http.StatusContinue {
+		st.unexpect()
+	}
 	c := st.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if st.over {
+	if !c.await(st) {
 		return
-	}
-	if status == http.StatusContinue {
-		st.expects = false
 	}
 	c.ready()
 	c.room = appendStatus(c.appendSize(c.room[:0]), status)
-	c.room = appendFields(c.room, st.header)
+	c.room = appendFields(c.room, h)
 	c.out = appendHeaders(c.out, st.id, c.room, false)
 	c.send(st)
 }
@@ -488,16 +535,18 @@ func (st *stream) Write(p []byte) (int, error) {
 	if !st.hasBody() {
 		return 0, http.ErrBodyNotAllowed
 	}
-	st.wrote += int64(len(p))
-	if st.length >= 0 && st.wrote > st.length {
+	if st.length >= 0 && int64(len(p)) > st.length-st.wrote {
 		return 0, http.ErrContentLength
 	}
+	st.wrote += int64(len(p))
 	if st.method == http.MethodHead || len(p) == 0 {
 		return len(p), nil
 	}
-	if st.buffered()+len(p) > bufferLen {
-		if err := st.flush(false); err != nil {
-			return 0, err
+	if n := st.buffered(); n+len(p) > bufferLen {
+		if n > 0 {
+			if err := st.flush(false); err != nil {
+				return 0, err
+			}
 		}
 		if len(p) >= bufferLen {
 			return st.out(p, false)
@@ -539,7 +588,7 @@ func (st *stream) out(p []byte, end bool) (int, error) {
 	c := st.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if st.over {
+	if !c.await(st) {
 		return 0, st.fault()
 	}
 	c.ready()
@@ -549,6 +598,9 @@ func (st *stream) out(p []byte, end bool) (int, error) {
 		c.out = appendHeaders(c.out, st.id, c.room, end && len(p) == 0)
 	} else if end && len(p) == 0 {
 		c.frameOf(st, nil, true)
+	}
+	if end && len(p) == 0 {
+		c.answered(st)
 	}
 	if len(p) > 0 {
 		st.data, st.last = p, end
@@ -579,6 +631,9 @@ func (st *stream) fault() error {
 func (st *stream) trailers() http.Header {
 	var t http.Header
 	add := func(name string, lines []string) {
+		if !httpguts.ValidTrailerHeader(name) {
+			return
+		}
 		if t == nil {
 			t = make(http.Header)
 		}
@@ -603,26 +658,27 @@ func (st *stream) sendTrailers(t http.Header) {
 	c := st.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if st.over {
+	if !c.await(st) {
 		return
 	}
 	c.ready()
 	c.room = appendFields(c.appendSize(c.room[:0]), t)
 	c.out = appendHeaders(c.out, st.id, c.room, true)
+	c.answered(st)
 	c.send(st)
 }
 
-// appendFields writes the fields of h in order, but those of a connection (RFC 9113 §8.2.2)
-// and those that come after the content.
+// appendFields writes the fields of h in order, but those of a connection (RFC 9113 §8.2.2),
+// those that come after the content, and those whose name is none: it could be one of HTTP/2's.
 func appendFields(dst []byte, h http.Header) []byte {
 	var room [32]string
 	names := room[:0]
 	for name := range h {
-		switch name {
+		switch http.CanonicalHeaderKey(name) {
 		case "Connection", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding", "Upgrade":
 			continue
 		}
-		if !strings.HasPrefix(name, http.TrailerPrefix) {
+		if httpguts.ValidHeaderFieldName(name) { // none with http.TrailerPrefix is
 			names = append(names, name)
 		}
 	}
@@ -635,11 +691,17 @@ func appendFields(dst []byte, h http.Header) []byte {
 	return dst
 }
 
-// oneLine takes out of a field value what would end its line elsewhere, as net/http does, and
-// blanks around it (RFC 9113 §8.2.1).
+// oneLine takes out of a field value what would end its line elsewhere, as net/http does,
+// other control characters, and blanks around it (RFC 9113 §8.2.1).
 func oneLine(value string) string {
-	if strings.ContainsAny(value, "\r\n\x00") {
-		value = strings.NewReplacer("\r", " ", "\n", " ", "\x00", " ").Replace(value)
+	if !httpguts.ValidHeaderFieldValue(value) {
+		b := []byte(value)
+		for i, c := range b {
+			if c < ' ' || c == 0x7f {
+				b[i] = ' '
+			}
+		}
+		value = string(b)
 	}
 	return strings.Trim(value, " \t")
 }
@@ -676,29 +738,33 @@ func (b *uploadBody) Read(p []byte) (int, error) {
 	c, u := st.c, &st.upload
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if st.expects && len(u.octets) == 0 && !st.over && st.status == 0 {
+	if st.expects && len(u.octets) == 0 && !u.done && !u.shut {
 		st.expects = false
 		c.ready()
 		c.room = appendStatus(c.appendSize(c.room[:0]), http.StatusContinue)
 		c.out = appendHeaders(c.out, st.id, c.room, false)
 		c.send(st)
 	}
-	for len(u.octets) == 0 && !u.done && !st.over && !u.late && len(p) > 0 {
-		u.await(c.s.now.Load(), &c.s.opt)
+	for len(u.octets) == 0 && !u.done && !u.shut && !u.late && len(p) > 0 {
+		u.since = c.s.now.Load()
 		st.wake.Wait()
-		u.resume(c.s.now.Load())
+		u.pace.waited += c.s.now.Load() - u.since
+		u.since = 0
 	}
 	switch {
 	case len(p) == 0:
 		return 0, nil
-	case len(u.octets) > 0 && !u.shut:
+	case len(u.octets) > 0:
 		n := copy(p, u.octets)
 		if u.octets = u.octets[n:]; len(u.octets) == 0 {
 			u.octets = nil
 		}
-		st.credit(int64(n))
+		c.credit(int64(n))
+		st.restore(int64(n))
+		c.sendLater()
 		return n, nil
-	case u.done && !st.aborted():
+	case u.done && !u.cut:
+		u.tell()
 		return 0, io.EOF
 	case u.late:
 		return 0, os.ErrDeadlineExceeded
@@ -708,32 +774,32 @@ func (b *uploadBody) Read(p []byte) (int, error) {
 	return 0, errReadAfterClose
 }
 
-// aborted tells whether the stream ended before the content had come.
-func (st *stream) aborted() bool { return st.over && !st.upload.done }
-
-// await and resume measure how long a reader waits.
-func (u *upload) await(now int64, o *Options) {
-	if u.waited > int64(o.StallTimeout) {
-		u.waited, u.heard = 0, 0
+// tell has the Handler know the fields that came after the content, of those that were
+// announced.
+func (u *upload) tell() {
+	for name := range u.trailer {
+		if lines := u.after[name]; lines != nil {
+			u.trailer[name] = lines
+		}
 	}
-	u.since = now
+	u.after = nil
 }
 
-func (u *upload) resume(now int64) {
-	u.waited += now - u.since
-	u.since = 0
-}
-
-// credit lets the client send n octets more for the stream, and on the connection.
-func (st *stream) credit(n int64) {
+// restore lets the client send n octets more for the stream.
+func (st *stream) restore(n int64) {
 	c, u := st.c, &st.upload
-	c.credit(n)
 	if u.owed += n; u.owed >= streamWindow/4 && !u.done && !st.over {
 		u.receive += u.owed
 		c.out = appendWindowUpdate(c.out, st.id, u.owed)
 		u.owed = 0
 	}
-	c.sendLater()
+}
+
+// close has nobody read what came and what comes. The client may send as much on the connection.
+func (u *upload) close(c *conn) {
+	c.credit(int64(len(u.octets)))
+	u.cut = u.cut || len(u.octets) > 0
+	u.octets, u.shut = nil, true
 }
 
 // Close implements io.Closer: what comes of the content from now on goes nowhere.
@@ -741,11 +807,8 @@ func (b *uploadBody) Close() error {
 	st := (*stream)(b)
 	st.c.mu.Lock()
 	defer st.c.mu.Unlock()
-	u := &st.upload
-	if !u.shut {
-		u.shut = true
-		st.credit(int64(len(u.octets)))
-		u.octets = nil
-	}
+	st.upload.close(st.c)
+	st.wake.Broadcast()
+	st.c.sendLater()
 	return nil
 }
