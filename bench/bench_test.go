@@ -130,6 +130,25 @@ one1k          1.80          2.00             -           -
 		t.Errorf("got:%swant:%s", b.String(), want)
 	}
 
+	// Who is left out of a table, even of the first, is named there, and has its place beside the others.
+	two := table{work: "h2", leftOut: []string{nameFloor, "squid", "ats"}, rows: []row{one.rows[1], one.rows[2]}}
+	b.Reset()
+	two.print(&b)
+	summarize(&b, []table{two, one})
+	for _, part := range []string{
+		"\nleft out, not set up for TLS here: floor, squid, ats\n",
+		"ours ÷ floor  nginx ÷ ours  squid ÷ ours  ats ÷ ours\n",
+		"h2                -          2.00             -           -\n",
+		"one1k          1.80          2.00             -           -\n",
+	} {
+		if !strings.Contains(b.String(), part) {
+			t.Errorf("there is no %q in%s", part, b.String())
+		}
+	}
+	if err := verdict([]table{two}, nil); err != nil {
+		t.Errorf("a table without the floor: %v", err)
+	}
+
 	if err := verdict([]table{one}, nil); err != nil {
 		t.Errorf("a peer that fails is not ours to answer for: %v", err)
 	}
@@ -223,6 +242,9 @@ func TestDocument(t *testing.T) {
 		{name: nameOurs, rounds: 3, cpu: 6, spread: 0.05},
 		{name: "nginx", rounds: 3, cpu: 3},
 		{name: "squid", problem: "not hits"},
+	}}, {work: "h2", leftOut: []string{nameFloor, "squid"}, rows: []row{
+		{name: nameOurs, rounds: 3, cpu: 8, spread: 0.02},
+		{name: "nginx", rounds: 3, cpu: 7},
 	}}}
 	before := "# Title\n\n" + documentBegin + "old\n" + documentEnd + "\nrest\n"
 	got, err := replaceGenerated([]byte(before), markdown(options{secs: 2, rounds: 3, conns: 64}, contenders, tables, "read 1.00"))
@@ -232,6 +254,8 @@ func TestDocument(t *testing.T) {
 	text := string(got)
 	for _, part := range []string{
 		"# Title\n\n" + documentBegin, "| hits on one key of 1 KiB | 6.0 ± 5% | 1.20 | 0.50 | - |\n", "nginx 1.2", "`SECS=2 ROUNDS=3 make bench`",
+		"| hits on one key of 1 KiB by TLS 1.3 over HTTP/2, 32 connections of 10 streams | 8.0 ± 2% | - | 0.88 | - |\n",
+		"By TLS there is no figure of floor, squid: not set up for it here.",
 		"one1k, squid: INVALID: not hits", "read 1.00", documentEnd + "\nrest\n",
 	} {
 		if !strings.Contains(text, part) {

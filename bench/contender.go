@@ -35,14 +35,17 @@ type contender struct {
 	env     map[string]string
 	argv    func(port, origin int) []string
 	wrapped bool // the process started is a script; only its children serve
+	secure  bool // it serves by TLS too, where it is told to
 }
 
-// shellContender is a contender that a shell command line starts.
+// shellContender is a contender that a shell command line starts. It serves by
+// TLS if the line says at which port.
 func shellContender(name, command string) contender {
 	return contender{
-		name: name,
-		env:  map[string]string{},
-		argv: func(int, int) []string { return []string{"sh", "-c", "exec " + command} },
+		name:   name,
+		env:    map[string]string{},
+		argv:   func(int, int) []string { return []string{"sh", "-c", "exec " + command} },
+		secure: strings.Contains(command, "SECURE_PORT"),
 	}
 }
 
@@ -101,18 +104,25 @@ func (p *process) stop() {
 // stopKindly asks a process to end, if it is there.
 func stopKindly(pid int) { _ = syscall.Kill(pid, syscall.SIGTERM) }
 
-// usage returns the CPU time used so far by the server's processes, in clock
-// ticks of 10 ms, and the memory they hold, in bytes.
-func (p *process) usage() (ticks, memory int64) {
+// A meter is what a server's processes have used of CPU up to a moment, in clock
+// ticks of 10 ms, and the memory they hold then, in bytes.
+type meter struct {
+	at            time.Time
+	ticks, memory int64
+}
+
+// meter reads the meter now.
+func (p *process) meter() meter {
+	m := meter{at: time.Now()}
 	pids := tree(processes(), p.cmd.Process.Pid)
 	if p.wrapped && len(pids) > 0 {
 		pids = pids[1:]
 	}
 	for _, q := range pids {
-		ticks += q.ticks
-		memory += residentBytes(q.pid)
+		m.ticks += q.ticks
+		m.memory += residentBytes(q.pid)
 	}
-	return ticks, memory
+	return m
 }
 
 // lastWords is the end of what the process printed, for an error message.
@@ -216,27 +226,35 @@ func kilobytes(text, label string) (int64, bool) {
 // A server is a contender that is running.
 type server struct {
 	*process
+	scheme string
 	port   int
 	client *http.Client
 }
 
-// startServer starts c in front of the origin and waits until it answers.
-func (l *lab) startServer(ctx context.Context, c contender, size int) (*server, error) {
+// startServer starts c in front of the origin and waits until it answers as w needs it.
+func (l *lab) startServer(ctx context.Context, c contender, w workload) (*server, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
-	env := map[string]string{"PORT": strconv.Itoa(port), "ORIGIN": strconv.Itoa(l.originPort), "SIZE": strconv.Itoa(size)}
+	env := map[string]string{"PORT": strconv.Itoa(port), "ORIGIN": strconv.Itoa(l.originPort), "SIZE": strconv.Itoa(w.size)}
+	s := &server{scheme: "http", port: port, client: newClient(nil)}
+	if w.secure() {
+		if s.port, err = freePort(); err != nil {
+			return nil, err
+		}
+		s.scheme, s.client = "https", newClient(l.identity.client(w.alpn))
+		env["SECURE_PORT"], env["SECURE_PEM"] = strconv.Itoa(s.port), l.identity.file
+	}
 	for k, v := range c.env {
 		env[k] = v
 	}
-	p, err := startProcess(l.opts.serverCPU, filepath.Join(l.scratch, c.name+".log"), env, c.argv(port, l.originPort)...)
+	s.process, err = startProcess(l.opts.serverCPU, filepath.Join(l.scratch, c.name+".log"), env, c.argv(port, l.originPort)...)
 	if err != nil {
 		return nil, err
 	}
-	p.wrapped = c.wrapped
-	s := &server{process: p, port: port, client: newClient()}
-	if err := s.ready(ctx, fmt.Sprintf("/%d/ready", size)); err != nil {
+	s.wrapped = c.wrapped
+	if err := s.ready(ctx, fmt.Sprintf("/%d/ready", w.size)); err != nil {
 		s.stop()
 		return nil, err
 	}
@@ -250,7 +268,7 @@ func (s *server) stop() {
 }
 
 func (s *server) url(path string) string {
-	return "http://127.0.0.1:" + strconv.Itoa(s.port) + path
+	return s.scheme + "://127.0.0.1:" + strconv.Itoa(s.port) + path
 }
 
 // ready waits until a GET of path is answered with 200, at most 20 seconds.

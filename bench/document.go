@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -48,7 +49,7 @@ func writeDocument(path string, o options, contenders []contender, tables []tabl
 // figure of ours with its spread, and all others as ratios, those that lose too.
 func markdown(o options, contenders []contender, tables []table, calls string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: `SECS=%d ROUNDS=%d make bench`, %d connections; %s. ", time.Now().Format("2 January 2006"), o.secs, o.rounds, o.conns, machine())
+	fmt.Fprintf(&b, "%s: `SECS=%d ROUNDS=%d make bench`, %d connections if not said otherwise; %s. ", time.Now().Format("2 January 2006"), o.secs, o.rounds, o.conns, machine())
 	var versions []string
 	for _, c := range contenders {
 		if c.version != "" {
@@ -75,12 +76,6 @@ func markdown(o options, contenders []contender, tables []table, calls string) s
 	b.WriteString("\n" + line + "\n")
 	var notes []string
 	for _, t := range tables {
-		title := t.work
-		for _, w := range workloads {
-			if w.name == t.work {
-				title = w.title
-			}
-		}
 		cpu, spread := "-", ""
 		for _, r := range t.rows {
 			if r.name == nameOurs && r.problem == "" {
@@ -93,12 +88,16 @@ func markdown(o options, contenders []contender, tables []table, calls string) s
 				notes = append(notes, fmt.Sprintf("%s, %s: INVALID: %s", t.work, r.name, r.problem))
 			}
 		}
-		fmt.Fprintf(&b, "| %s | %s%s | %s |", title, cpu, spread, t.ratio(nameOurs, nameFloor))
+		fmt.Fprintf(&b, "| %s | %s%s | %s |", named(t.work).title, cpu, spread, t.ratio(nameOurs, nameFloor))
 		peers(func(name string) { fmt.Fprintf(&b, " %s |", t.ratio(name, nameOurs)) })
 		b.WriteString("\n")
 	}
 	if len(notes) > 0 {
 		fmt.Fprintf(&b, "\nNot quite the same: %s.\n", strings.Join(notes, "; "))
+	}
+	// The same ones are left out of all that is about TLS.
+	if i := slices.IndexFunc(tables, func(t table) bool { return len(t.leftOut) > 0 }); i >= 0 {
+		fmt.Fprintf(&b, "\nBy TLS there is no figure of %s: not set up for it here.\n", strings.Join(tables[i].leftOut, ", "))
 	}
 	if calls != "" {
 		fmt.Fprintf(&b, "\nSystem calls of ours for each hit of 1 KiB (`strace -f -c`): %s.\n", calls)

@@ -28,13 +28,15 @@ const usage = `usage: go run ./bench [flags] [LABEL:COMMAND...]
 Measures each workload with each contender: the floor, ours, the peers, and any
 LABEL:COMMAND, which a shell runs with $PORT (listen on 127.0.0.1:$PORT), $ORIGIN
 (the origin's port) and $SIZE (bytes of a body) set, and which must stay in the
-foreground. Every flag can also be given as a variable of the environment:
+foreground. If it names $SECURE_PORT, it is measured by TLS too: there it listens
+with HTTP/1.1 and HTTP/2, with certificate and key from the file $SECURE_PEM. Where
+TLS is not measured, both are not set. Every flag can also be given as a variable of the environment:
 SECS=1 ROUNDS=1 WORK="one1k miss" PEERS=nginx make bench
 
 `
 
 // ours is how this repository's own server is started; $LARDER is its binary.
-const ours = `$LARDER serve http://127.0.0.1:$ORIGIN --listen 127.0.0.1:$PORT --memory 2GiB --log off`
+const ours = `$LARDER serve http://127.0.0.1:$ORIGIN --listen 127.0.0.1:$PORT --memory 2GiB --log off ${SECURE_PORT:+--https 127.0.0.1:$SECURE_PORT --cert $SECURE_PEM}`
 
 // modulePath names the module whose tools and server are built.
 const modulePath = "github.com/larderhq/larder"
@@ -119,7 +121,7 @@ func parseOptions(args []string, getenv func(string) string, out io.Writer) (opt
 	f.Usage = func() { fmt.Fprint(out, usage); f.PrintDefaults() }
 	f.IntVar(&o.secs, "secs", number("SECS", 2), "seconds a measurement lasts (SECS)")
 	f.IntVar(&o.rounds, "rounds", number("ROUNDS", 3), "measurements a row is the median of (ROUNDS)")
-	f.IntVar(&o.conns, "conns", number("CONNS", 64), "connections of the load (CONNS)")
+	f.IntVar(&o.conns, "conns", number("CONNS", 64), "connections of the load, where the workload does not say (CONNS)")
 	work := f.String("work", text("WORK", allWork), "`workloads` to run (WORK)")
 	peers := f.String("peers", text("PEERS", strings.Join(peerNames, " ")), "`peers` to measure, or none (PEERS)")
 	f.StringVar(&o.ours, "ours", text("OURS", ours), "shell `command` that starts ours, or none (OURS)")
@@ -218,7 +220,11 @@ func allowedCPUs(status string) []string {
 // run measures everything that o asks for. Its error says that there is no
 // comparison to read: what was asked for did not run, or not correctly.
 func run(ctx context.Context, o options, out, progress io.Writer) error {
-	for tool, pkg := range map[string]string{"wrk": "wrk", "taskset": "util-linux"} {
+	tools := map[string]string{"wrk": "wrk", "taskset": "util-linux"}
+	if slices.ContainsFunc(o.work, func(name string) bool { return named(name).secure() }) {
+		tools["h2load"] = "nghttp2-client"
+	}
+	for tool, pkg := range tools {
 		if _, err := exec.LookPath(tool); err != nil {
 			return fmt.Errorf("%s is not installed; run bench/install-peers, or: apt-get install --no-install-recommends %s", tool, pkg)
 		}
@@ -263,7 +269,7 @@ func run(ctx context.Context, o options, out, progress io.Writer) error {
 	var tables []table
 	defer func() { summarize(out, tables) }() // of what there is, if it is cut short
 	for _, name := range o.work {
-		w := workloads[slices.Index(names(workloads), name)]
+		w := named(name)
 		t, err := lab.measure(ctx, w, contenders)
 		if cause := context.Cause(ctx); cause != nil {
 			return fmt.Errorf("stopped during %s: %w", w.name, cause)
@@ -300,7 +306,7 @@ func (l *lab) oursCalls(ctx context.Context, contenders []contender) (string, er
 
 // describe writes under which conditions the figures were taken.
 func describe(out io.Writer, o options, contenders []contender) {
-	fmt.Fprintf(out, "server on CPU %s, load and origin on CPU %s, %d connections, median of %d rounds of %d s, peers' files in %s\n",
+	fmt.Fprintf(out, "server on CPU %s, load and origin on CPU %s, %d connections if not said otherwise, median of %d rounds of %d s, peers' files in %s\n",
 		o.serverCPU, o.loadCPU, o.conns, o.rounds, o.secs, o.peerDir)
 	var versions []string
 	for _, c := range contenders {
@@ -397,13 +403,18 @@ func (l *lab) contenders(ctx context.Context) (found []contender, skipped []skip
 		c.argv = func(port, origin int) []string {
 			return []string{up, p, strconv.Itoa(origin), strconv.Itoa(port), "speed"}
 		}
-		check := exec.CommandContext(ctx, up, p, "1", "1")
-		check.Env = append(os.Environ(), "UP_CHECK=1")
-		text, err := check.CombinedOutput()
-		c.version = lastLine(text)
-		if err != nil {
+		check := func(env ...string) (string, error) {
+			cmd := exec.CommandContext(ctx, up, p, "1", "1")
+			cmd.Env = append(append(os.Environ(), "UP_CHECK=1"), env...)
+			text, err := cmd.CombinedOutput()
+			return lastLine(text), err
+		}
+		var err error
+		if c.version, err = check(); err != nil {
 			err = errors.New(strings.TrimPrefix(c.version, "up: "))
 		}
+		_, noTLS := check("SECURE_PORT=1", "SECURE_PEM="+l.identity.file)
+		c.secure = noTLS == nil
 		add(c, err)
 	}
 	for _, e := range l.opts.extra {

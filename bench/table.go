@@ -15,7 +15,7 @@ import (
 // 100 on every architecture that Go runs on.
 const ticksPerSecond = 100
 
-// A report is what wrk.lua prints at the end of a run.
+// A report is what the load generator tells at the end of a run: wrk.lua, or h2load.
 type report struct {
 	requests, bytes int64
 	duration        time.Duration
@@ -173,8 +173,9 @@ func median(v []float64) float64 {
 
 // A table is what was measured of one workload.
 type table struct {
-	work string
-	rows []row
+	work    string
+	rows    []row
+	leftOut []string // contenders that cannot do it
 }
 
 // cpuOf returns the CPU a request of a contender; false if it is not known.
@@ -220,6 +221,9 @@ func (t table) print(w io.Writer) {
 		})
 	}
 	align(w, cells)
+	if len(t.leftOut) > 0 {
+		fmt.Fprintln(w, "left out, not set up for TLS here:", strings.Join(t.leftOut, ", "))
+	}
 }
 
 // note says in which way a valid row is not like the others.
@@ -240,19 +244,29 @@ func summarize(w io.Writer, tables []table) {
 	if len(tables) == 0 {
 		return
 	}
-	head := []string{"", "ours ÷ floor"}
-	for _, r := range tables[0].rows {
-		if r.name != nameOurs && r.name != nameFloor {
-			head = append(head, r.name+" ÷ ours")
+	// The widest table has the peers of all in their order, as contenders are
+	// left out of a table and never put in.
+	var peers []string
+	for _, t := range tables {
+		var some []string
+		for _, r := range t.rows {
+			if r.name != nameOurs && r.name != nameFloor {
+				some = append(some, r.name)
+			}
 		}
+		if len(some) > len(peers) {
+			peers = some
+		}
+	}
+	head := []string{"", "ours ÷ floor"}
+	for _, p := range peers {
+		head = append(head, p+" ÷ ours")
 	}
 	cells := [][]string{head}
 	for _, t := range tables {
 		line := []string{t.work, t.ratio(nameOurs, nameFloor)}
-		for _, r := range t.rows {
-			if r.name != nameOurs && r.name != nameFloor {
-				line = append(line, t.ratio(r.name, nameOurs))
-			}
+		for _, p := range peers {
+			line = append(line, t.ratio(p, nameOurs))
 		}
 		cells = append(cells, line)
 	}

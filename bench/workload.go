@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
@@ -34,7 +35,16 @@ type workload struct {
 	size        int    // bytes of a body
 	keys        int    // how many URLs hits are spread over; 1: one URL
 	query       string // what is added to the URL
+
+	// alpn is the protocol that is spoken by TLS 1.3, over so many connections
+	// with so many requests at a time on each. Empty: HTTP/1.1 without TLS, over as
+	// many connections as the options say, one request at a time.
+	alpn           string
+	conns, streams int
 }
+
+// secure reports whether w is about TLS.
+func (w workload) secure() bool { return w.alpn != "" }
 
 // workloads lists all there are, in the order they are run.
 var workloads = []workload{
@@ -44,7 +54,12 @@ var workloads = []workload{
 	{name: "1m", title: "hits on one key of 1 MiB", kind: hit, size: 1 << 20, keys: 1},
 	{name: "miss", title: "misses of 4 KiB, each URL new, stored", kind: miss, size: 4 << 10},
 	{name: "reval", title: "one key of 1 KiB that the origin makes stale at once (max-age=0)", kind: revalidate, size: 1 << 10, keys: 1, query: "?ma=0"},
+	{name: "tls1k", title: "hits on one key of 1 KiB by TLS 1.3 over HTTP/1.1, 32 connections", kind: hit, size: 1 << 10, keys: 1, alpn: alpnHTTP1, conns: 32, streams: 1},
+	{name: "h2", title: "hits on one key of 1 KiB by TLS 1.3 over HTTP/2, 32 connections of 10 streams", kind: hit, size: 1 << 10, keys: 1, alpn: alpnHTTP2, conns: 32, streams: 10},
 }
+
+// named returns the workload of that name, which there must be.
+func named(name string) workload { return workloads[slices.Index(names(workloads), name)] }
 
 func names(ws []workload) []string {
 	var s []string
@@ -87,17 +102,21 @@ type lab struct {
 	origin     *process
 	originPort int
 	client     *http.Client // to the origin
+	identity   identity     // of all servers by TLS
 	salt       int          // makes the URLs of each run of misses new
 }
 
 // newLab builds and starts the origin.
 func newLab(ctx context.Context, o options, scratch string, progress io.Writer) (*lab, error) {
-	l := &lab{opts: o, scratch: scratch, progress: progress, client: newClient()}
+	l := &lab{opts: o, scratch: scratch, progress: progress, client: newClient(nil)}
 	text, err := exec.CommandContext(ctx, "go", "list", "-f", "{{.Dir}}", modulePath+"/bench").Output()
 	if err != nil {
 		return nil, fmt.Errorf("finding the sources (run this inside the repository): %w", err)
 	}
 	l.dir = strings.TrimSpace(string(text))
+	if l.identity, err = newIdentity(scratch); err != nil {
+		return nil, fmt.Errorf("making a certificate: %w", err)
+	}
 	binary := filepath.Join(scratch, "origin")
 	if err := l.tool(ctx, "go", "build", "-o", binary, modulePath+"/bench/origin"); err != nil {
 		return nil, fmt.Errorf("building the origin: %w", err)
@@ -109,7 +128,7 @@ func newLab(ctx context.Context, o options, scratch string, progress io.Writer) 
 	if l.origin, err = startProcess(o.loadCPU, filepath.Join(scratch, "origin.log"), nil, binary, "-addr", address); err != nil {
 		return nil, err
 	}
-	s := server{process: l.origin, port: l.originPort, client: l.client}
+	s := server{process: l.origin, scheme: "http", port: l.originPort, client: l.client}
 	if err := s.ready(ctx, "/count"); err != nil {
 		l.close()
 		return nil, fmt.Errorf("the origin %w", err)
@@ -121,7 +140,7 @@ func (l *lab) close() { l.origin.stop() }
 
 // counts asks the origin what it served so far, and how much of it with 304.
 func (l *lab) counts(ctx context.Context) (served, notModified int64, err error) {
-	s := server{port: l.originPort, client: l.client}
+	s := server{scheme: "http", port: l.originPort, client: l.client}
 	a, err := s.get(ctx, "/count")
 	if err != nil {
 		return 0, 0, err
@@ -131,8 +150,17 @@ func (l *lab) counts(ctx context.Context) (served, notModified int64, err error)
 }
 
 // measure runs w with all contenders, one after the other, round by round, and
-// returns a row for each in their order.
-func (l *lab) measure(ctx context.Context, w workload, contenders []contender) (table, error) {
+// returns a row for each in their order. Those that cannot do it are left out.
+func (l *lab) measure(ctx context.Context, w workload, all []contender) (table, error) {
+	t := table{work: w.name}
+	var contenders []contender
+	for _, c := range all {
+		if w.secure() && !c.secure {
+			t.leftOut = append(t.leftOut, c.name)
+			continue
+		}
+		contenders = append(contenders, c)
+	}
 	servers := make([]*server, len(contenders))
 	samples := make([][]sample, len(contenders))
 	problems := make([]string, len(contenders))
@@ -165,7 +193,6 @@ func (l *lab) measure(ctx context.Context, w workload, contenders []contender) (
 		}
 	}
 	fmt.Fprint(l.progress, "\r\033[K")
-	t := table{work: w.name}
 	for i, c := range contenders {
 		t.rows = append(t.rows, newRow(c.name, samples[i], problems[i]))
 	}
@@ -176,7 +203,7 @@ func (l *lab) measure(ctx context.Context, w workload, contenders []contender) (
 // Misses get a new server every time: otherwise they would pile up in memory.
 func (l *lab) turn(ctx context.Context, w workload, c contender, running **server) (sample, error) {
 	if *running == nil {
-		s, err := l.startServer(ctx, c, w.size)
+		s, err := l.startServer(ctx, c, w)
 		if err != nil {
 			return sample{}, err
 		}
@@ -193,14 +220,8 @@ func (l *lab) turn(ctx context.Context, w workload, c contender, running **serve
 	return got, err
 }
 
-// load runs wrk against s for the set time and reads the meters around it.
+// load loads s for the set time and reads the meters around that.
 func (l *lab) load(ctx context.Context, w workload, c contender, s *server) (sample, error) {
-	l.salt++
-	argv := []string{
-		"-c", l.opts.loadCPU, "wrk", "-t1", "-c" + strconv.Itoa(l.opts.conns), "-d" + strconv.Itoa(l.opts.secs) + "s",
-		"--timeout", "5s", "-s", filepath.Join(l.dir, "wrk.lua"), s.url(w.path(0)), "--",
-	}
-	argv = append(argv, w.script(strconv.FormatInt(time.Now().Unix(), 36)+"-"+strconv.Itoa(l.salt))...)
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(l.opts.secs)*time.Second+15*time.Second)
 	defer cancel()
 
@@ -209,25 +230,22 @@ func (l *lab) load(ctx context.Context, w workload, c contender, s *server) (sam
 	if err != nil {
 		return sample{}, fmt.Errorf("origin: %w", err)
 	}
-	ticks0, _ := s.usage()
-	cmd := exec.CommandContext(ctx, "taskset", argv...)
-	text, err := cmd.CombinedOutput()
-	ticks1, memory := s.usage()
+	generate := l.wrk
+	if w.secure() {
+		generate = l.h2load
+	}
+	r, used, err := generate(ctx, w, s)
 	if err != nil {
-		return sample{}, fmt.Errorf("wrk: %w: %s", err, lastLine(text))
+		return sample{}, err
 	}
 	served1, notModified1, err := l.counts(ctx)
 	if err != nil {
 		return sample{}, fmt.Errorf("origin: %w", err)
 	}
-	r, err := parseReport(string(text))
-	if err != nil {
-		return sample{}, err
-	}
 	got := sample{
 		report:      r,
-		ticks:       ticks1 - ticks0,
-		memory:      memory,
+		ticks:       used.ticks,
+		memory:      used.memory,
 		served:      served1 - served0,
 		notModified: notModified1 - notModified0,
 	}
@@ -237,6 +255,26 @@ func (l *lab) load(ctx context.Context, w workload, c contender, s *server) (sam
 	default:
 	}
 	return got, got.check(w, c.name == nameFloor)
+}
+
+// wrk runs the program of that name against s for the set time, and returns
+// what s has used meanwhile.
+func (l *lab) wrk(ctx context.Context, w workload, s *server) (report, meter, error) {
+	l.salt++
+	argv := []string{
+		"-c", l.opts.loadCPU, "wrk", "-t1", "-c" + strconv.Itoa(l.opts.conns), "-d" + strconv.Itoa(l.opts.secs) + "s",
+		"--timeout", "5s", "-s", filepath.Join(l.dir, "wrk.lua"), s.url(w.path(0)), "--",
+	}
+	argv = append(argv, w.script(strconv.FormatInt(time.Now().Unix(), 36)+"-"+strconv.Itoa(l.salt))...)
+	before := s.meter()
+	text, err := exec.CommandContext(ctx, "taskset", argv...).CombinedOutput()
+	used := s.meter()
+	used.ticks -= before.ticks
+	if err != nil {
+		return report{}, used, fmt.Errorf("wrk: %w: %s", err, lastLine(text))
+	}
+	r, err := parseReport(string(text))
+	return r, used, err
 }
 
 // prepare fills the cache for w and makes sure that it then does what w is
@@ -327,11 +365,15 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// newClient returns a client that asks for plain bytes and keeps connections.
-func newClient() *http.Client {
+// newClient returns a client that asks for plain bytes and keeps connections. It
+// speaks HTTP/2 if secure, its TLS, offers that; secure may be nil.
+func newClient(secure *tls.Config) *http.Client {
 	return &http.Client{
-		Timeout:   10 * time.Second,
-		Transport: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: warmers},
+		Timeout: 10 * time.Second,
+		Transport: &http.Transport{
+			DisableCompression: true, MaxIdleConnsPerHost: warmers,
+			TLSClientConfig: secure, ForceAttemptHTTP2: secure != nil && slices.Contains(secure.NextProtos, alpnHTTP2),
+		},
 	}
 }
 
