@@ -218,7 +218,7 @@ func TestManyWindowUpdates(t *testing.T) {
 		}
 	}))
 	c.credit = false
-	c.Preface()
+	c.preface()
 	c.get(1, "/")
 	a, had := c.of(1), 0
 	for !a.over() {
@@ -304,7 +304,7 @@ func TestUnreadInterim(t *testing.T) {
 				said.Add(1)
 			}
 		}))
-		c.Preface()
+		c.preface()
 		<-c.ears
 		c.get(1, "/")
 		c.get(3, "/")

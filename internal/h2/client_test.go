@@ -100,11 +100,11 @@ func begin(t testing.TB, o Options) *client {
 func dial(t testing.TB, o Options) *client {
 	t.Helper()
 	c := begin(t, o)
-	c.Preface()
+	c.preface()
 	return c
 }
 
-func (c *client) Preface(settings ...http2.Setting) {
+func (c *client) preface(settings ...http2.Setting) {
 	c.t.Helper()
 	c.raw([]byte(Preface))
 	c.must(c.fr.WriteSettings(settings...))

@@ -107,7 +107,7 @@ func (c *conn) greet() {
 	for _, s := range [...]struct {
 		id    uint16
 		value uint32
-	}{{settingStreams, Streams}, {settingWindow, streamWindow}, {settingHeaderList, uint32(c.s.opt.Head)}, {settingNoOldPriorities, 1}} {
+	}{{settingStreams, Streams}, {settingWindow, streamWindow}, {settingHeaderList, uint32(c.s.opt.Head)}, {settingConnect, 1}, {settingNoOldPriorities, 1}} {
 		settings = appendSetting(settings, s.id, s.value)
 	}
 	c.ready()

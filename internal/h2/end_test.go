@@ -89,7 +89,7 @@ func TestBodiesClosed(t *testing.T) {
 			f := &shelf{bodies: map[string][]byte{"/f": []byte(text(200_000))}}
 			c := begin(t, f.prompt(options(nil)))
 			c.credit = false
-			c.Preface(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20})
+			c.preface(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20})
 			c.get(1, "/f")
 			c.until("the window is full", func() bool { return len(c.of(1).body) == defaultWindow })
 			end(c, f)
@@ -319,38 +319,38 @@ func TestStalls(t *testing.T) {
 			return c.isClosed
 		}, 10 * time.Second},
 		"half a head": {func(c *client) func() bool {
-			c.Preface()
+			c.preface()
 			c.must(c.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.head(":method", "GET"), EndStream: true}))
 			return c.isClosed
 		}, 10 * time.Second},
 		"a head in small pieces": {func(c *client) func() bool {
-			c.Preface()
+			c.preface()
 			c.must(c.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.head(":method", "GET"), EndStream: true}))
 			drip(c, 3*time.Second, []byte{0, 0, 1, frameContinuation, 0, 0, 0, 0, 1, 0x82})
 			return c.isClosed
 		}, 10 * time.Second},
 		"nothing asked": {func(c *client) func() bool {
-			c.Preface()
+			c.preface()
 			return c.isClosed
 		}, 120 * time.Second},
 		"nothing but PINGs": {func(c *client) func() bool {
-			c.Preface()
+			c.preface()
 			drip(c, time.Second, []byte{0, 0, 8, framePing, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8})
 			return c.isClosed
 		}, 120 * time.Second},
 		"no content": {func(c *client) func() bool {
-			c.Preface()
+			c.preface()
 			c.ask(1, false, "POST", "/")
 			return func() bool { return c.of(1).status == http.StatusRequestTimeout }
 		}, 60 * time.Second},
 		"little content": {func(c *client) func() bool {
-			c.Preface()
+			c.preface()
 			c.ask(1, false, "POST", "/")
 			drip(c, 500*time.Millisecond, one)
 			return func() bool { return c.of(1).status == http.StatusRequestTimeout }
 		}, 60 * time.Second},
 		"no content any more": {func(c *client) func() bool {
-			c.Preface()
+			c.preface()
 			c.ask(1, false, "POST", "/")
 			for range 4 {
 				c.must(c.fr.WriteData(1, false, make([]byte, frameLen)))
@@ -358,18 +358,18 @@ func TestStalls(t *testing.T) {
 			return func() bool { return c.of(1).status == http.StatusRequestTimeout }
 		}, 120 * time.Second},
 		"no window": {func(c *client) func() bool {
-			c.Preface(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+			c.preface(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
 			c.get(1, "/f")
 			return func() bool { return c.of(1).reset }
 		}, 60 * time.Second},
 		"a small window": {func(c *client) func() bool {
-			c.Preface(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+			c.preface(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
 			c.get(1, "/f")
 			drip(c, time.Second, []byte{0, 0, 4, frameWindowUpdate, 0, 0, 0, 0, 1, 0, 0, 0, 200})
 			return func() bool { return c.of(1).reset }
 		}, 60 * time.Second},
 		"no window of the connection": {func(c *client) func() bool {
-			c.Preface(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20})
+			c.preface(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20})
 			c.get(1, "/f")
 			c.get(3, "/f")
 			return func() bool { return c.of(1).reset && c.of(3).reset }
@@ -396,7 +396,7 @@ func TestSlowAndSteady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := begin(t, f.prompt(options(echo)))
 		c.credit = false
-		c.Preface(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 16 << 20})
+		c.preface(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 16 << 20})
 		c.get(1, "/f")
 		c.get(3, "/f") // which is not sent before the first one is
 		c.ask(5, false, "POST", "/")

@@ -169,7 +169,7 @@ func TestDownload(t *testing.T) {
 		for _, path := range []string{"/file", "/handler"} {
 			c := begin(t, files.prompt(options(writer(body))))
 			c.credit = false
-			c.Preface(http2.Setting{ID: http2.SettingInitialWindowSize, Val: window})
+			c.preface(http2.Setting{ID: http2.SettingInitialWindowSize, Val: window})
 			c.get(1, path)
 			a := c.of(1)
 			given := int(window)
@@ -196,7 +196,7 @@ func TestDownload(t *testing.T) {
 func TestDownloadConnection(t *testing.T) {
 	c := begin(t, options(writer(text(40_000))))
 	c.credit = false
-	c.Preface(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20})
+	c.preface(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20})
 	for id := uint32(1); id < 6; id += 2 {
 		c.get(id, "/")
 	}
@@ -228,7 +228,7 @@ func TestDownloadConnection(t *testing.T) {
 func TestWindowShrinks(t *testing.T) {
 	c := begin(t, options(writer(text(9000))))
 	c.credit = false
-	c.Preface(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 5000})
+	c.preface(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 5000})
 	c.get(1, "/")
 	a := c.of(1)
 	c.until("the window is full", func() bool { return len(a.body) == 5000 })
@@ -361,7 +361,7 @@ func TestPriorities(t *testing.T) {
 			t.Run(name+path, func(t *testing.T) {
 				c := begin(t, files.prompt(options(writer(body))))
 				c.credit = false
-				c.Preface(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20})
+				c.preface(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20})
 				c.must(c.fr.WriteWindowUpdate(0, 1)) // together 64 KiB, which is gone before all is there
 				c.get(1, path, "priority", test.a)
 				c.until("the window is full", func() bool { return len(c.of(1).body) == 64<<10 })
@@ -391,7 +391,7 @@ func TestPromptOvertakes(t *testing.T) {
 	for _, urgency := range []string{"u=1", "u=5"} {
 		c := begin(t, files.prompt(options(nil)))
 		c.credit = false
-		c.Preface(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20})
+		c.preface(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20})
 		c.get(1, "/f", "priority", urgency)
 		c.until("the window is full", func() bool { return len(c.of(1).body) == defaultWindow })
 		c.order = nil

@@ -37,6 +37,7 @@ const (
 	settingWindow          = 0x4
 	settingFrame           = 0x5
 	settingHeaderList      = 0x6
+	settingConnect         = 0x8
 	settingNoOldPriorities = 0x9
 )
 

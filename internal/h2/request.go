@@ -22,10 +22,11 @@ type Request struct {
 	// Fields are in the order they came in, with names in lower case; Cookie is one.
 	Fields []Field
 
-	length  int64  // of the content; negative: nobody knows
-	urgency int8   // RFC 9218 §4.1
-	mixed   bool   // incremental (RFC 9218 §4.2)
-	cookie  []byte // the crumbs together
+	protocol []byte // of an extended CONNECT (RFC 8441 §4)
+	length   int64  // of the content; negative: nobody knows
+	urgency  int8   // RFC 9218 §4.1
+	mixed    bool   // incremental (RFC 9218 §4.2)
+	cookie   []byte // the crumbs together
 }
 
 // A Field is a line of a header section.
@@ -140,7 +141,9 @@ func (r *Request) complete(host []byte) error {
 			return errAuthority
 		}
 	}
-	if string(r.Method) == http.MethodConnect {
+	if connect := string(r.Method) == http.MethodConnect; r.protocol != nil && (!connect || !field.IsToken(r.protocol)) {
+		return errPseudo
+	} else if connect && r.protocol == nil {
 		if r.Scheme != nil || r.Path != nil {
 			return errPseudo
 		}
@@ -179,6 +182,8 @@ func (r *Request) pseudo(name, value []byte) bool {
 		to = &r.Authority
 	case ":path":
 		to = &r.Path
+	case ":protocol":
+		to = &r.protocol
 	default:
 		return false
 	}
@@ -290,6 +295,9 @@ func (r *Request) forHandler(ctx context.Context, t *table) (*http.Request, erro
 		q.Header[name] = lines[i : i+1 : i+1]
 	}
 	announce(q)
+	if r.protocol != nil {
+		asUpgrade(q, string(r.protocol))
+	}
 	return q.WithContext(ctx), nil
 }
 

@@ -61,13 +61,14 @@ type stream struct {
 	expects bool          // the client waits for 100 (RFC 9110 §10.1.1)
 	running bool          // the Handler is
 
-	header http.Header
-	status int // 0: nothing was said yet
-	sealed http.Header
-	began  bool  // the head is out
-	wrote  int64 // octets of the body
-	length int64 // that the Handler has promised; negative: nothing
-	buffer *[]byte
+	tunnels bool // an extended CONNECT that is not answered yet
+	header  http.Header
+	status  int // 0: nothing was said yet
+	sealed  http.Header
+	began   bool  // the head is out
+	wrote   int64 // octets of the body
+	length  int64 // that the Handler has promised; negative: nothing
+	buffer  *[]byte
 }
 
 // An upload is the content of a request.
@@ -86,6 +87,7 @@ type upload struct {
 	deadline int64 // for reading, Unix nanoseconds; 0: none
 	since    int64 // since when somebody waits and pace does not know; 0: nobody does
 	pace     pace
+	patient  bool // a tunnel's, where nothing may come for as long as it likes
 	late     bool // the client has taken too long
 }
 
@@ -316,9 +318,12 @@ func (c *conn) ask(id uint32, end bool) error {
 	}
 	st.wake.L = &c.mu
 	q.RemoteAddr, q.TLS, q.ContentLength = c.addr, c.tls, c.request.length
-	if end {
+	switch {
+	case c.request.protocol != nil:
+		q.ContentLength, st.tunnels, st.upload.patient = 0, true, true
+	case end:
 		q.ContentLength = 0
-	} else {
+	default:
 		q.Body = (*uploadBody)(st)
 		if lines := q.Header["Expect"]; len(lines) == 1 && strings.EqualFold(lines[0], "100-continue") {
 			st.expects = true
@@ -379,7 +384,7 @@ func (c *conn) answered(st *stream) {
 // hasten calls those back who have read for too long, as of now.
 func (st *stream) hasten(now int64, o *Options) {
 	u := &st.upload
-	slow := u.since != 0 && u.pace.tooSlow(now-u.since, o)
+	slow := u.since != 0 && !u.patient && u.pace.tooSlow(now-u.since, o)
 	if u.since != 0 {
 		u.since = now
 	}
@@ -482,6 +487,9 @@ func (st *stream) WriteHeader(status int) {
 	case status < 200:
 		st.interim(status)
 		return
+	}
+	if st.tunnels && status < 300 { // the client would take it for a tunnel (RFC 8441 §5)
+		status, st.header, st.method = http.StatusNotImplemented, make(http.Header), http.MethodHead // the body goes nowhere
 	}
 	st.status, st.sealed = status, st.header.Clone()
 	if lines, said := st.sealed["Content-Length"]; said {
