@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http/httpguts"
+
+	"github.com/larderhq/larder/internal/message"
 )
 
 // bufferLen is how much a Handler may write before it goes out, unless it is flushed.
@@ -634,33 +636,8 @@ func (st *stream) fault() error {
 	return st.err
 }
 
-// trailers returns the fields that come after the content: those that were announced, and
-// those with http.TrailerPrefix.
-func (st *stream) trailers() http.Header {
-	var t http.Header
-	add := func(name string, lines []string) {
-		if !httpguts.ValidTrailerHeader(name) {
-			return
-		}
-		if t == nil {
-			t = make(http.Header)
-		}
-		t[name] = lines
-	}
-	for _, line := range st.sealed["Trailer"] {
-		for name := range strings.SplitSeq(line, ",") {
-			if name = http.CanonicalHeaderKey(strings.TrimSpace(name)); len(st.header[name]) > 0 {
-				add(name, st.header[name])
-			}
-		}
-	}
-	for name, lines := range st.header {
-		if rest, ok := strings.CutPrefix(name, http.TrailerPrefix); ok && len(lines) > 0 {
-			add(rest, lines)
-		}
-	}
-	return t
-}
+// trailers are the fields that come after the content.
+func (st *stream) trailers() http.Header { return message.Trailers(st.sealed, st.header) }
 
 func (st *stream) sendTrailers(t http.Header) {
 	c := st.c

@@ -3,15 +3,18 @@ package message
 import (
 	"net/http"
 	"strings"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // Trailers returns the fields that a handler has sent behind the content (RFC 9110 §6.5): those
 // that it named in Trailer when it sent the head, which sent was, and those with
-// http.TrailerPrefix. now is its header when it was done. Nil: there are none.
+// http.TrailerPrefix, but none that may not be there (RFC 9110 §6.5.1). now is its header when it
+// was done. Nil: there are none.
 func Trailers(sent, now http.Header) http.Header {
 	var t http.Header
 	add := func(name string, lines []string) {
-		if len(lines) == 0 {
+		if len(lines) == 0 || !httpguts.ValidTrailerHeader(name) {
 			return
 		}
 		if t == nil {
