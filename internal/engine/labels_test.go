@@ -259,6 +259,7 @@ func TestPRG02_AllVariantsAndPartsOfAURL(t *testing.T) {
 			get(target, "de", "A: b")
 			get(target, "fr", "Range: bytes=0-1")
 		}
+		w.Settle() // so that all is stored
 		r := purged(t, w, purge.Refetch, purge.Selector{URL: "HTTP://" + strings.ToUpper(sim.Host) + ":80/a"})
 		if r.Objects != 3 || r.Bytes != 10 || !r.Complete {
 			t.Errorf("the receipt is %+v", r)
