@@ -17,7 +17,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/larderhq/larder/internal/canon"
-	"github.com/larderhq/larder/internal/message"
+	"github.com/larderhq/larder/internal/h2"
 )
 
 const (
@@ -390,7 +390,7 @@ func (w *reply) out(p []byte, done bool) error {
 
 // trailers are the fields that come after the content: those that were announced, and those
 // with http.TrailerPrefix.
-func (w *reply) trailers() http.Header { return message.Trailers(w.sealed, w.header) }
+func (w *reply) trailers() http.Header { return h2.Trailers(w.sealed, w.header) }
 
 // conclude sends what is left of the answer, and reports whether that is all that was promised.
 func (w *reply) conclude() bool {

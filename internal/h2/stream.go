@@ -16,8 +16,6 @@ import (
 	"time"
 
 	"golang.org/x/net/http/httpguts"
-
-	"github.com/larderhq/larder/internal/message"
 )
 
 // bufferLen is how much a Handler may write before it goes out, unless it is flushed.
@@ -637,7 +635,7 @@ func (st *stream) fault() error {
 }
 
 // trailers are the fields that come after the content.
-func (st *stream) trailers() http.Header { return message.Trailers(st.sealed, st.header) }
+func (st *stream) trailers() http.Header { return Trailers(st.sealed, st.header) }
 
 func (st *stream) sendTrailers(t http.Header) {
 	c := st.c

@@ -1,4 +1,4 @@
-package message
+package h2
 
 import (
 	"net/http"
