@@ -118,6 +118,20 @@ func (s *shelf) get(path, want string) {
 	}
 }
 
+// stored waits until so many objects are in the store: an answer may be with its client before.
+func (s *shelf) stored(n int64) {
+	s.t.Helper()
+	for {
+		p, err := s.admin.Preview(s.t.Context(), purge.Order{Selectors: []purge.Selector{{All: true}}})
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if p.Objects >= n {
+			return
+		}
+	}
+}
+
 func (s *shelf) ask(path string) string {
 	s.t.Helper()
 	r, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, s.URL()+path, http.NoBody)
@@ -318,6 +332,7 @@ func TestSoftPurgeIsUndone(t *testing.T) {
 	s.get("/a", "/a 1")
 	s.get("/b", "/b 1")
 	s.get("/c", "/c 1")
+	s.stored(3)
 	soft := s.until(s.purge(purge.Refresh, purge.Selector{Tag: "all"}).ID)
 	if soft.Objects != 3 {
 		t.Errorf("%+v", soft)
@@ -383,6 +398,7 @@ func TestPreviewPurgesNothing(t *testing.T) {
 	for _, path := range []string{"/a/1", "/a/2", "/b"} {
 		s.get(path, path+" 1")
 	}
+	s.stored(3)
 	p, err := s.admin.Preview(t.Context(), purge.Order{Selectors: []purge.Selector{{Prefix: "/a/"}}})
 	if err != nil || p.Objects != 2 || p.URLs != 2 || p.Bytes != int64(len("/a/1 1/a/2 1")) || p.OriginRequests != 2 || len(p.Examples) != 2 {
 		t.Errorf("%+v %v", p, err)
