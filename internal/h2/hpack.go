@@ -13,6 +13,13 @@ const tableSize = 4096
 // fieldOverhead is what every field counts besides its octets (RFC 7541 §4.1, RFC 9113 §6.5.2).
 const fieldOverhead = 32
 
+// errBomb says that a block stands for so much more than is kept that it is read no further.
+var errBomb = errors.New("a few octets that stand for a very long head (RFC 9113 10.5.1)")
+
+// bombSize is how many times as long as a head may be it is read to its end, for what follows
+// depends on it.
+const bombSize = 4
+
 var errCompression = errors.New("the header block is not as HPACK has it (RFC 7541)")
 
 // A decoder reads header blocks (RFC 7541). It keeps what it has read in octets, and
@@ -73,7 +80,9 @@ func (d *decoder) decode(b []byte) error {
 				return errCompression
 			}
 		}
-		began = true
+		if began = true; d.size > bombSize*d.mostOctets {
+			return errBomb
+		}
 	}
 	return nil
 }

@@ -108,8 +108,11 @@ func TestHeadBounds(t *testing.T) {
 	d := &decoder{mostOctets: 10_000, mostFields: 20}
 	large := append(octets(t, "40 01 61 7f"), appendInt(nil, 0, 7, 3900)[1:]...)
 	large = append(large, bytes.Repeat([]byte("v"), 3900)...)
-	bomb := append(large, bytes.Repeat([]byte{0xbe}, 40_000)...)
-	if err := d.decode(bomb); err != nil || !d.over() || len(d.octets) > d.mostOctets {
+	if err := (&decoder{mostOctets: 10_000, mostFields: 20}).decode(append(bytes.Clone(large), bytes.Repeat([]byte{0xbe}, 40_000)...)); err != errBomb {
+		t.Errorf("what is far beyond them: %v", err)
+	}
+	long := append(large, bytes.Repeat([]byte{0xbe}, 8)...)
+	if err := d.decode(long); err != nil || !d.over() || len(d.octets) > d.mostOctets {
 		t.Errorf("%v; over: %v, and %d octets are kept", err, d.over(), len(d.octets))
 	}
 	if err := d.decode([]byte{0x82, 0xbe}); err != nil || d.over() || len(d.fields()) != 2 || len(d.fields()[1].Value) != 3900 {

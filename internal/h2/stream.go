@@ -217,8 +217,12 @@ func (c *conn) refused(why string) {
 
 // section handles a header section whose block is there.
 func (c *conn) section(h frameHeader, block []byte) error {
-	if c.dec.decode(block) != nil {
-		return &fault{compressionError, errCompression.Error()}
+	switch err := c.dec.decode(block); err {
+	case nil:
+	case errBomb:
+		return &fault{enhanceYourCalm, err.Error()}
+	default:
+		return &fault{compressionError, err.Error()}
 	}
 	id, end := h.stream, h.has(flagEndStream)
 	if st := c.streams[id]; st != nil {
