@@ -243,8 +243,8 @@ func (l *lab) startServer(ctx context.Context, c contender, w workload) (*server
 		if s.port, err = freePort(); err != nil {
 			return nil, err
 		}
-		s.scheme, s.client = "https", newClient(l.identity.client(w.alpn))
-		env["SECURE_PORT"], env["SECURE_PEM"] = strconv.Itoa(s.port), l.identity.file
+		s.scheme, s.client = "https", newClient(trust(l.identity, w.alpn))
+		env["SECURE_PORT"], env["SECURE_PEM"] = strconv.Itoa(s.port), l.identity.File
 	}
 	for k, v := range c.env {
 		env[k] = v

@@ -413,7 +413,7 @@ func (l *lab) contenders(ctx context.Context) (found []contender, skipped []skip
 		if c.version, err = check(); err != nil {
 			err = errors.New(strings.TrimPrefix(c.version, "up: "))
 		}
-		_, noTLS := check("SECURE_PORT=1", "SECURE_PEM="+l.identity.file)
+		_, noTLS := check("SECURE_PORT=1", "SECURE_PEM="+l.identity.File)
 		c.secure = noTLS == nil
 		add(c, err)
 	}

@@ -5,18 +5,10 @@ package main
 import (
 	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,6 +16,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/larderhq/larder/bench/rig"
 )
 
 // What ALPN calls the protocols that are measured by TLS (RFC 7301).
@@ -40,41 +34,9 @@ const suite = "TLS_AES_128_GCM_SHA256"
 // handshakes, which are not what is measured.
 const settle = 500 * time.Millisecond
 
-// An identity is the certificate that all servers have by TLS.
-type identity struct {
-	file string         // certificate and key, PEM
-	pool *x509.CertPool // trusts it, and nothing else
-}
-
-// newIdentity makes a certificate for 127.0.0.1 with an ECDSA key on P-256, which
-// signs itself, in a file of folder.
-func newIdentity(folder string) (identity, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return identity{}, err
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "127.0.0.1"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(0, 3, 0), // servers warn of a near end
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		return identity{}, err
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return identity{}, err
-	}
-	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	id := identity{file: filepath.Join(folder, "identity.pem"), pool: x509.NewCertPool()}
-	id.pool.AppendCertsFromPEM(cert)
-	return id, os.WriteFile(id.file, append(cert, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})...), 0o600)
-}
-
-// client is the TLS of a client that speaks alpn with whoever has this identity.
-func (id identity) client(alpn string) *tls.Config {
-	return &tls.Config{RootCAs: id.pool, MinVersion: tls.VersionTLS13, NextProtos: []string{alpn}}
+// trust is the TLS of a client that speaks alpn with whoever has that certificate.
+func trust(c *rig.Certificate, alpn string) *tls.Config {
+	return &tls.Config{RootCAs: c.Pool(), MinVersion: tls.VersionTLS13, NextProtos: []string{alpn}}
 }
 
 // h2load runs the program of that name against s, for settle and the set time,

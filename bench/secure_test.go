@@ -8,9 +8,12 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/larderhq/larder/bench/rig"
 )
 
 // h2loadSaid is what h2load 1.52 prints of a run, by HTTP/2.
@@ -132,11 +135,11 @@ func TestBetween(t *testing.T) {
 // Clients get what a workload names: TLS 1.3 and its protocol, from who has the
 // certificate, in one file with its key.
 func TestIdentity(t *testing.T) {
-	id, err := newIdentity(t.TempDir())
+	id, err := rig.NewCertificate(filepath.Join(t.TempDir(), "identity.pem"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	pair, err := tls.LoadX509KeyPair(id.file, id.file)
+	pair, err := tls.LoadX509KeyPair(id.File, id.File)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +151,7 @@ func TestIdentity(t *testing.T) {
 	server.StartTLS()
 	defer server.Close()
 	for _, alpn := range []string{alpnHTTP1, alpnHTTP2} {
-		client := newClient(id.client(alpn))
+		client := newClient(trust(id, alpn))
 		resp, err := client.Get(server.URL)
 		if err != nil {
 			t.Fatal(err)

@@ -17,6 +17,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/larderhq/larder/bench/rig"
 )
 
 // A kind is what the cache has to do for the requests of a workload.
@@ -101,9 +103,9 @@ type lab struct {
 	progress   io.Writer
 	origin     *process
 	originPort int
-	client     *http.Client // to the origin
-	identity   identity     // of all servers by TLS
-	salt       int          // makes the URLs of each run of misses new
+	client     *http.Client     // to the origin
+	identity   *rig.Certificate // of all servers by TLS
+	salt       int              // makes the URLs of each run of misses new
 }
 
 // newLab builds and starts the origin.
@@ -114,7 +116,7 @@ func newLab(ctx context.Context, o options, scratch string, progress io.Writer) 
 		return nil, fmt.Errorf("finding the sources (run this inside the repository): %w", err)
 	}
 	l.dir = strings.TrimSpace(string(text))
-	if l.identity, err = newIdentity(scratch); err != nil {
+	if l.identity, err = rig.NewCertificate(filepath.Join(scratch, "identity.pem")); err != nil {
 		return nil, fmt.Errorf("making a certificate: %w", err)
 	}
 	binary := filepath.Join(scratch, "origin")

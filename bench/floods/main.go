@@ -20,7 +20,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -96,19 +95,9 @@ func measure(ctx context.Context, o *options) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	cert, err := rig.NewCertificate(filepath.Join(dir, "certificate.pem"))
-	if err != nil {
-		return err
-	}
-	program, err := rig.Build(ctx, dir)
-	if err != nil {
-		return err
-	}
 	origin := httptest.NewServer(http.HandlerFunc(answer))
 	defer origin.Close()
-	l, err := rig.StartLarder(ctx, rig.Command{CPUs: o.serverCPU, Argv: []string{
-		program, "serve", origin.URL, "--listen", "127.0.0.1:0", "--https", "127.0.0.1:0", "--cert", cert.File, "--admin", "none", "--log", "off",
-	}})
+	l, cert, err := rig.StartSecure(ctx, dir, o.serverCPU, origin.URL)
 	if err != nil {
 		return err
 	}

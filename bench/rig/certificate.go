@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -10,6 +11,7 @@ import (
 	"math/big"
 	"net"
 	"os"
+	"path/filepath"
 	"time"
 )
 
@@ -46,6 +48,23 @@ func NewCertificate(file string, names ...string) (*Certificate, error) {
 	}
 	text := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})...)
 	return &Certificate{file, cert}, os.WriteFile(file, text, 0o600)
+}
+
+// StartSecure builds larder and starts it in front of the origin at url, by http and https, where
+// cpus says; it and its certificate are in dir. The caller calls Kill.
+func StartSecure(ctx context.Context, dir, cpus, url string) (*Larder, *Certificate, error) {
+	cert, err := NewCertificate(filepath.Join(dir, "certificate.pem"))
+	if err != nil {
+		return nil, nil, err
+	}
+	program, err := Build(ctx, dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	l, err := StartLarder(ctx, Command{CPUs: cpus, Argv: []string{
+		program, "serve", url, "--listen", "127.0.0.1:0", "--https", "127.0.0.1:0", "--cert", cert.File, "--admin", "none", "--log", "off",
+	}})
+	return l, cert, err
 }
 
 // Pool has the Certificate alone.

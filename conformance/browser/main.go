@@ -56,20 +56,10 @@ func run(ctx context.Context, browser string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	cert, err := rig.NewCertificate(filepath.Join(dir, "certificate.pem"))
-	if err != nil {
-		return err
-	}
-	program, err := rig.Build(ctx, dir)
-	if err != nil {
-		return err
-	}
 	o := &origin{reports: make(chan report, 1)}
 	web := httptest.NewServer(o)
 	defer web.Close()
-	l, err := rig.StartLarder(ctx, rig.Command{Argv: []string{
-		program, "serve", web.URL, "--listen", "127.0.0.1:0", "--https", "127.0.0.1:0", "--cert", cert.File, "--admin", "none", "--log", "off",
-	}})
+	l, cert, err := rig.StartSecure(ctx, dir, "", web.URL)
 	if err != nil {
 		return err
 	}

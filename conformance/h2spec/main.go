@@ -67,14 +67,6 @@ func run(ctx context.Context, tool string) error {
 // serve starts larder in front of an origin that answers everything, and makes sure of what paths
 // says.
 func serve(ctx context.Context, dir string) (l *rig.Larder, stop func(), err error) {
-	cert, err := rig.NewCertificate(filepath.Join(dir, "certificate.pem"))
-	if err != nil {
-		return nil, nil, err
-	}
-	program, err := rig.Build(ctx, dir)
-	if err != nil {
-		return nil, nil, err
-	}
 	body := strings.Repeat("0123456789", 100) // less than a hundred octets would leave cases out
 	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/hit" {
@@ -85,9 +77,7 @@ func serve(ctx context.Context, dir string) (l *rig.Larder, stop func(), err err
 		_, _ = io.Copy(io.Discard, r.Body) // whoever breaks off is the client
 		_, _ = io.WriteString(w, body)
 	}))
-	l, err = rig.StartLarder(ctx, rig.Command{Argv: []string{
-		program, "serve", origin.URL, "--listen", "127.0.0.1:0", "--https", "127.0.0.1:0", "--cert", cert.File, "--admin", "none", "--log", "off",
-	}})
+	l, cert, err := rig.StartSecure(ctx, dir, "", origin.URL)
 	if err != nil {
 		origin.Close()
 		return nil, nil, err

@@ -24,13 +24,7 @@ func (s *secured) askHinted(c *http.Client, u string, hinted func(status int, h 
 	if err != nil {
 		return answer{broken: err}
 	}
-	res, err := c.Do(r)
-	if err != nil {
-		return answer{broken: err}
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
-	return answer{res.StatusCode, res.Header, string(body), err}
+	return heard(c, r)
 }
 
 // What the origin says before its answer is at the client before the answer is made, in each

@@ -76,6 +76,11 @@ func (s *secured) ask(c *http.Client, u string) answer {
 	if err != nil {
 		return answer{broken: err}
 	}
+	return heard(c, r)
+}
+
+// heard is what r is answered with.
+func heard(c *http.Client, r *http.Request) answer {
 	res, err := c.Do(r)
 	if err != nil {
 		return answer{broken: err}

@@ -265,23 +265,5 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b }
 func copyBuffered(dst io.Writer, src io.Reader) (n int64, err error) {
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
-	for {
-		m, err := src.Read(*buf)
-		if m > 0 {
-			sent, werr := dst.Write((*buf)[:m])
-			n += int64(sent)
-			switch {
-			case werr != nil:
-				return n, werr
-			case sent < m:
-				return n, io.ErrShortWrite
-			}
-		}
-		switch {
-		case err == io.EOF:
-			return n, nil
-		case err != nil:
-			return n, err
-		}
-	}
+	return io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, *buf)
 }

@@ -61,8 +61,8 @@ func (s *Server) Answer(w http.ResponseWriter, r *http.Request) {
 	s.admit(t, r)
 }
 
-// A stream is the answer to a request that came by another door. It gives up on a client that leaves no room
-// for any of it in StallTimeout, however the rest of its connection fares.
+// A stream is the answer to a request that came by another door. It gives up on a client that
+// leaves no room for any of it in StallTimeout, however the rest of its connection fares.
 type stream struct {
 	http.ResponseWriter
 	control *http.ResponseController

@@ -107,26 +107,20 @@ func New(o Options) *Server {
 	if s.prompt, ok = o.Store.(store.Prompt); !ok {
 		s.prompt = store.Unprepared{}
 	}
-	faults := log.New(debugLog{o.Log}, "", 0)
 	s.initTLS()
-	s.http = s.newHTTP(s.answer, faults)
-	s.http.Protocols.SetHTTP1(true)
-	s.http.ConnState = turned
-	s.http.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }
-	return s
-}
-
-// newHTTP makes a server that keeps to the limits. Which protocols it speaks is left open.
-func (s *Server) newHTTP(answer http.HandlerFunc, faults *log.Logger) http.Server {
-	return http.Server{
-		Handler:                      answer,
+	s.http = http.Server{
+		Handler:                      http.HandlerFunc(s.answer),
 		Protocols:                    new(http.Protocols),
-		ReadHeaderTimeout:            s.opt.Limits.HeadTimeout,
-		IdleTimeout:                  s.opt.Limits.IdleTimeout,
-		MaxHeaderBytes:               s.opt.Limits.Head,
+		ReadHeaderTimeout:            o.Limits.HeadTimeout,
+		IdleTimeout:                  o.Limits.IdleTimeout,
+		MaxHeaderBytes:               o.Limits.Head,
 		DisableGeneralOptionsHandler: true, // OPTIONS * is the origin's
-		ErrorLog:                     faults,
+		ErrorLog:                     log.New(debugLog{o.Log}, "", 0),
+		ConnState:                    turned,
+		ConnContext:                  func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 	}
+	s.http.Protocols.SetHTTP1(true)
+	return s
 }
 
 // connKey is what a request's context has its connection under.

@@ -22,6 +22,8 @@ const (
 	// with octets unread would reset the connection, and the end would be lost.
 	linger       = time.Second
 	lingerOctets = 2 * connWindow
+
+	pseudoFields = 4 // of most requests, which are no lines of theirs
 )
 
 // errGone is what a Handler hears when its client does not want the answer any more.
@@ -92,7 +94,7 @@ func newConn(s *Server, nc net.Conn, state *tls.ConnectionState) *conn {
 	c.calm.fill()
 	c.patience.fill()
 	c.written.L = &c.mu
-	c.dec = decoder{mostOctets: s.opt.Head, mostFields: s.opt.Fields + len([]string{":method", ":scheme", ":authority", ":path"})}
+	c.dec = decoder{mostOctets: s.opt.Head, mostFields: s.opt.Fields + pseudoFields}
 	c.ctx, c.cancel = context.WithCancel(s.base)
 	if s.opt.Prompt != nil {
 		c.prompt = s.opt.Prompt(c.addr, state)

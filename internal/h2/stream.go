@@ -265,23 +265,27 @@ func (c *conn) section(h frameHeader, block []byte) error {
 
 // tooLarge answers a request whose head is not kept.
 func (c *conn) tooLarge(id uint32, end bool) error {
-	c.room = c.appendSize(c.room[:0])
-	c.room = appendStatus(c.room, http.StatusRequestHeaderFieldsTooLarge)
-	c.room = appendField(c.room, "content-length", "0")
-	c.out = appendHeaders(c.out, id, c.room, true)
+	c.say(id, http.StatusRequestHeaderFieldsTooLarge, http.Header{"Content-Length": {"0"}}, true)
 	if end {
 		return c.forgive()
 	}
 	return c.wrong(id, noError)
 }
 
-// appendSize begins a header block.
-func (c *conn) appendSize(dst []byte) []byte {
+// say adds a header section to what goes out on stream id: one with a status, or the trailers,
+// which have 0. end: nothing follows.
+func (c *conn) say(id uint32, status int, h http.Header, end bool) {
+	c.ready()
+	b := c.room[:0]
 	if c.unshrunk {
 		c.unshrunk = false
-		dst = append(dst, 0x20) // RFC 7541 §6.3
+		b = append(b, 0x20) // RFC 7541 §6.3
 	}
-	return dst
+	if status != 0 {
+		b = appendStatus(b, status)
+	}
+	c.room = appendFields(b, h)
+	c.out = appendHeaders(c.out, id, c.room, end)
 }
 
 // trailers ends the content of st (RFC 9113 §8.1).
@@ -447,23 +451,18 @@ func (st *stream) conclude() bool {
 	if st.wrote < st.length && st.method != http.MethodHead && st.hasBody() {
 		return false
 	}
-	if !st.began && st.length < 0 && st.lengthFits() {
+	trailers := Trailers(st.sealed, st.header)
+	if !st.began && st.length < 0 && st.method != http.MethodHead && st.hasBody() && len(trailers) == 0 {
 		if _, said := st.sealed["Content-Length"]; !said {
 			st.length = int64(st.buffered())
 			st.sealed["Content-Length"] = []string{strconv.FormatInt(st.length, 10)}
 		}
 	}
-	trailers := st.trailers()
 	_ = st.flush(len(trailers) == 0)
 	if len(trailers) > 0 {
 		st.sendTrailers(trailers)
 	}
 	return true
-}
-
-// lengthFits tells whether an answer without a length may be given one.
-func (st *stream) lengthFits() bool {
-	return st.method != http.MethodHead && st.hasBody() && len(st.trailers()) == 0
 }
 
 func (st *stream) hasBody() bool {
@@ -532,10 +531,7 @@ func (st *stream) interim(status int) {
 	if !c.await(st) {
 		return
 	}
-	c.ready()
-	c.room = appendStatus(c.appendSize(c.room[:0]), status)
-	c.room = appendFields(c.room, h)
-	c.out = appendHeaders(c.out, st.id, c.room, false)
+	c.say(st.id, status, h, false)
 	c.send(st)
 }
 
@@ -606,8 +602,7 @@ func (st *stream) out(p []byte, end bool) (int, error) {
 	c.ready()
 	if !st.began {
 		st.began = true
-		c.room = appendFields(appendStatus(c.appendSize(c.room[:0]), st.status), st.sealed)
-		c.out = appendHeaders(c.out, st.id, c.room, end && len(p) == 0)
+		c.say(st.id, st.status, st.sealed, end && len(p) == 0)
 	} else if end && len(p) == 0 {
 		c.frameOf(st, nil, true)
 	}
@@ -638,9 +633,6 @@ func (st *stream) fault() error {
 	return st.err
 }
 
-// trailers are the fields that come after the content.
-func (st *stream) trailers() http.Header { return Trailers(st.sealed, st.header) }
-
 func (st *stream) sendTrailers(t http.Header) {
 	c := st.c
 	c.mu.Lock()
@@ -648,9 +640,7 @@ func (st *stream) sendTrailers(t http.Header) {
 	if !c.await(st) {
 		return
 	}
-	c.ready()
-	c.room = appendFields(c.appendSize(c.room[:0]), t)
-	c.out = appendHeaders(c.out, st.id, c.room, true)
+	c.say(st.id, 0, t, true)
 	c.answered(st)
 	c.send(st)
 }
@@ -727,9 +717,7 @@ func (b *uploadBody) Read(p []byte) (int, error) {
 	defer c.mu.Unlock()
 	if st.expects && len(u.octets) == 0 && !u.done && !u.shut {
 		st.expects = false
-		c.ready()
-		c.room = appendStatus(c.appendSize(c.room[:0]), http.StatusContinue)
-		c.out = appendHeaders(c.out, st.id, c.room, false)
+		c.say(st.id, http.StatusContinue, nil, false)
 		c.send(st)
 	}
 	for len(u.octets) == 0 && !u.done && !u.shut && !u.late && len(p) > 0 {
