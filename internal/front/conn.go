@@ -330,8 +330,11 @@ func (l *Limits) write(c writer, armed *time.Time, p []byte) (n int, err error) 
 
 // CloseWrite tells the client that nothing follows. net/http calls it before it
 // closes on a client that may still be sending (RFC 9112 §9.6).
-func (c *conn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+func (c *conn) CloseWrite() error { return closeWrite(c.Conn) }
+
+// closeWrite tells the other end that nothing follows, if c can.
+func closeWrite(c net.Conn) error {
+	if half, ok := c.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}
 	return errors.ErrUnsupported

@@ -30,6 +30,9 @@ func (c *begunConn) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
+// CloseWrite tells the client that nothing follows.
+func (c *begunConn) CloseWrite() error { return closeWrite(c.Conn) }
+
 // sorted is a listener for the connections of g that are HTTP/1. The others it serves.
 func (s *Server) sorted(g net.Listener) net.Listener {
 	q := newQueue()

@@ -6,7 +6,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/larderhq/larder/internal/h2"
 	"github.com/larderhq/larder/internal/standing"
@@ -69,4 +71,26 @@ func (c *cutConn) Write(p []byte) (n int, err error) {
 	}
 	m, err := c.Conn.Write(p[n:])
 	return n + m, err
+}
+
+// A client that is told that it does not speak HTTP/2 hears that, however much it has said
+// meanwhile: the connection is not reset under it (RFC 9113 §5.4.1).
+func TestH2C_Farewell(t *testing.T) {
+	for _, portable := range []bool{false, true} {
+		w := serveOptions(Options{Handler: http.NotFoundHandler(), H2C: true, Standing: standing.New(nil), Clock: twoClocks}, portable)
+		c := w.dial()
+		settings, push := "\x00\x00\x00\x04\x00\x00\x00\x00\x00", "\x00\x00\x04\x05\x04\x00\x00\x00\x01\x00\x00\x00\x02"
+		if _, err := io.WriteString(c, h2.Preface+settings+push+strings.Repeat("x", 200<<10)); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil { // so that no failure hangs
+			t.Fatal(err)
+		}
+		said, err := io.ReadAll(c)
+		if goAway := "\x00\x00\x08\x07\x00\x00\x00\x00\x00"; err != nil || !strings.Contains(string(said), goAway) {
+			t.Errorf("portable %v: %q, %v", portable, said, err)
+		}
+		c.Close()
+		w.end(t)
+	}
 }

@@ -154,7 +154,12 @@ func (l *loan) CloseWrite() error {
 			return err
 		}
 	}
-	raw, err := l.SyscallConn()
+	return shut(l.File)
+}
+
+// shut tells the other end of f, a connection, that nothing follows.
+func shut(f *os.File) error {
+	raw, err := f.SyscallConn()
 	if err != nil {
 		return err
 	}

@@ -7,7 +7,6 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"sync"
 	"time"
@@ -44,7 +43,7 @@ func (s *Server) initTLS() {
 
 // ServeTLS is Serve for clients that come by TLS, as Options.TLS says.
 func (s *Server) ServeTLS(l net.Listener) error {
-	if ok, err := s.serveFast(l, func(fd int, peer netip.AddrPort, local net.Addr) { go s.welcomeTLS(fd, peer, local) }); ok {
+	if ok, err := s.serveFast(l, s.welcomeTLS); ok {
 		return err
 	}
 	defer l.Close()
@@ -182,6 +181,9 @@ func (d *sill) SetDeadline(t time.Time) error {
 	}
 	return d.SetReadDeadline(t)
 }
+
+// CloseWrite tells the client that nothing follows.
+func (d *sill) CloseWrite() error { return closeWrite(d.Conn) }
 
 func (d *sill) Close() error {
 	err := d.Conn.Close()

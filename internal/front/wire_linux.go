@@ -80,6 +80,9 @@ func (w *wire) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// CloseWrite tells the client that nothing follows. It is for who has the connection as a file.
+func (w *wire) CloseWrite() error { return shut(w.file) }
+
 func (w *wire) Close() error {
 	if w.file == nil {
 		return nil
@@ -151,14 +154,17 @@ func (w *wire) ahead() bool {
 	return n > 0 || w.spent || err == nil
 }
 
-// welcomeTLS agrees on keys and a protocol with a new client, which has a place, and serves it
-// or gives it to its loop.
+// welcomeTLS has a new client, which has a place, served by TLS. Its loop counts it before that
+// returns, and so waits for it.
 func (s *Server) welcomeTLS(fd int, peer netip.AddrPort, local net.Addr) {
-	c := s.newClient(fd, peer, local)
-	if c == nil {
-		return
+	if c := s.newClient(fd, peer, local); c != nil {
+		s.lent.Add(1)
+		go s.shake(c)
 	}
-	s.lent.Add(1)
+}
+
+// shake agrees on keys and a protocol with a client, and serves it or gives it to its loop.
+func (s *Server) shake(c *client) {
 	w := &wire{client: c}
 	w.open()
 	w.tls = tls.Server(w, s.opt.TLS.Config)
